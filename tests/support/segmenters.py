@@ -12,6 +12,7 @@ from glomerulab.models.card import SegmenterCard
 from glomerulab.slides.pyramid import write_pyramid
 
 __all__ = [
+    "ALL_STRUCTURES",
     "ByColour",
     "BySurroundings",
     "disc_outline",
@@ -20,6 +21,14 @@ __all__ = [
     "write_segmenter",
 ]
 
+ALL_STRUCTURES = {
+    "cortex": 0,
+    "tubule": 0,
+    "glomerulus": 1,
+    "atrophic_tubule": 1,
+    "fibrosis": 1,
+    "artery": 1,
+}
 TISSUE, GLOMERULUS, GLASS = (225, 170, 200), (120, 60, 140), (243, 242, 241)
 
 
@@ -88,7 +97,8 @@ def write_segmenter(
 ) -> Path:
     """Write the network of `ByColour` as the ONNX folder of another project.
 
-    `more` is put on top of its ``segmenter.toml``.
+    `structures` may name the channel of each, 0 for tissue and 1 for what is dark; `more` is put on
+    top of its ``segmenter.toml``.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -110,7 +120,9 @@ def write_segmenter(
     folder.mkdir(parents=True, exist_ok=True)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "model.onnx")
-    channels = "".join(f"{name} = {number}\n" for number, name in enumerate(structures))
+    if not isinstance(structures, dict):
+        structures = {name: number for number, name in enumerate(structures)}
+    channels = "".join(f"{name} = {number}\n" for name, number in structures.items())
     (folder / "segmenter.toml").write_text(
         f'{more}\nmpp = {mpp}\nhead = "sigmoid"\n[structures]\n{channels}'
     )

@@ -7,7 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
-from glomerulab.cases.case_folder import CaseFacts, CaseFolder, Note, SlideFacts
+from glomerulab.cases.case_folder import (
+    STRUCTURES_FOLDER,
+    CaseFacts,
+    CaseFolder,
+    Note,
+    SlideFacts,
+)
 from glomerulab.cases.corrections import (
     Correction,
     OutdatedCorrection,
@@ -161,7 +167,8 @@ def build_cases(
     rule_sets : sequence of RuleSet, optional
         By default all built-in ones.
     structures : path, optional
-        Folder that ``glomerulab segment`` wrote; its outlines grade what glomeruli cannot.
+        Folder that ``glomerulab segment`` wrote; its outlines grade what glomeruli cannot. By
+        default those of the detector that proposed the glomeruli, if there are any.
 
     Raises
     ------
@@ -172,6 +179,9 @@ def build_cases(
         read with `accept_edits`.
     """
     lost = _lost_edits(folder)
+    own_structures = folder.folder / STRUCTURES_FOLDER
+    if structures is None and folder.facts.detector is not None and own_structures.is_dir():
+        structures = own_structures
     rules = rule_sets if rule_sets is not None else [load_rule_set(n) for n in BUILT_IN_RULE_SETS]
     corrections, outdated = read_corrections(folder)
     owners: list[str | None] = [_case_of(one.row.image_id, folder) for one in outdated]

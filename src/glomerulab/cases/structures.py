@@ -172,7 +172,8 @@ def read_case_structures(folder: Path, slide_ids: Collection[str]) -> CaseStruct
     Parameters
     ----------
     folder : Path
-        What ``glomerulab segment`` wrote, or its folder of one slide.
+        What ``glomerulab segment`` wrote, its folder of one slide, or ``structures/`` of
+        predictions with a detector.
     slide_ids : collection of str
         Slides of the case.
 
@@ -193,8 +194,10 @@ def read_case_structures(folder: Path, slide_ids: Collection[str]) -> CaseStruct
 
 
 def _slide_folders(folder: Path) -> dict[str, Path]:
-    if (folder / SUMMARY_FILE).is_file():
-        return {read_summary(folder / SUMMARY_FILE).slide_id: folder}
+    # The folder of a slide, or that of a detector, which has one of each slide and no table.
+    own = [folder / SUMMARY_FILE, *sorted(folder.glob(f"*/{SUMMARY_FILE}"))]
+    if found := [path for path in own if path.is_file()]:
+        return {read_summary(path).slide_id: path.parent for path in found}
     way_out = "give the folder that `glomerulab segment` wrote"
     text = read_utf8(
         folder / TABLE_FILE, "table of outlined slides", error=GlomerulabError, way_out=way_out

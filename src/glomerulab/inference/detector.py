@@ -6,6 +6,7 @@ from pathlib import Path
 from glomerulab.cases.case_folder import DetectorFacts, Note
 from glomerulab.errors import CheckpointError
 from glomerulab.geometry import Region
+from glomerulab.inference.outlines import write_outlined
 from glomerulab.inference.segmenter import Segmenter, open_segmenter
 from glomerulab.inference.slide_segmenter import segment_slide
 from glomerulab.runtime.files import partial_folder
@@ -39,8 +40,20 @@ class Detector:
     run: str
     """Name of its folder."""
 
+    @property
+    def knows_tissue(self) -> bool:
+        """Whether it outlines what a report measures besides glomeruli."""
+        return not {"cortex", "artery"}.isdisjoint(self.segmenter.card.structures)
+
     def propose(
-        self, slide: Slide, slide_id: str, folder: Path, *, track: Track = silent
+        self,
+        slide: Slide,
+        slide_id: str,
+        folder: Path,
+        *,
+        structures: Path | None = None,
+        stain: str | None = None,
+        track: Track = silent,
     ) -> Detections:
         """Outline the glomeruli of a slide.
 
@@ -51,9 +64,25 @@ class Detector:
         ----------
         folder : Path
             Holds the map of structures while it is needed, up to 8 bytes per pixel.
+        structures : Path, optional
+            Gets the areas, counts and measures of all structures, as a slide's folder of
+            ``glomerulab segment``.
+        stain : str, optional
+            Of the slide, for `structures`.
         """
         with partial_folder(folder / "map") as temporary:
             done = segment_slide(slide, self.segmenter, temporary, track=track)
+            if structures is not None:
+                write_outlined(
+                    done,
+                    slide,
+                    structures,
+                    segmenter=self.segmenter,
+                    run=self.run,
+                    formats=("csv",),
+                    slide_id=slide_id,
+                    stain=stain,
+                )
             frame = done.map.frame
             found = sorted(
                 find_objects(done.map, [GLOMERULUS]),

@@ -12,12 +12,13 @@ from glomerulab.inference.detector import Detector, open_detector
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.kept import kept
-from glomerulab.runtime.names import safe_name
+from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.runtime.parallel import Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.cutting import close_current_slide, current_slide
 from glomerulab.slides.regions.features import RegionNote
 from glomerulab.slides.regions.proposals import read_scores, write_proposals
+from glomerulab.structures.summary import SUMMARY_FILE
 
 __all__ = ["PROPOSALS_FOLDER", "Proposals", "Proposed", "check_proposals", "propose", "propose_all"]
 
@@ -57,10 +58,15 @@ def propose(
     detector: Detector,
     folder: Path,
     *,
+    structures: Path | None = None,
+    stain: str | None = None,
     mpp_override: float | None = None,
     track: Track = silent,
 ) -> Proposed:
     """Write the proposals of a slide, unless the same detector wrote them in an earlier run.
+
+    `structures` gets a folder of each slide with what else the detector outlines, if a report
+    measures that.
 
     Raises
     ------
@@ -71,11 +77,21 @@ def propose(
     """
     path, made_by = _path(entry, folder), detector.facts.model_dump()
     known = read_scores(path, made_by=made_by)
-    if known is not None:
+    outlined = None
+    if structures is not None and detector.knows_tissue:
+        outlined = structures / hashed_name(entry.slide_id)
+    if known is not None and (outlined is None or (outlined / SUMMARY_FILE).is_file()):
         scores, notes = known
         return Proposed(scores, tuple(Note.model_validate(one) for one in notes))
     slide = current_slide(entry.path, mpp_override=mpp_override or entry.mpp)
-    found = detector.propose(slide, entry.slide_id, make_folder(folder), track=track)
+    found = detector.propose(
+        slide,
+        entry.slide_id,
+        make_folder(folder),
+        structures=outlined,
+        stain=entry.stain or slide.stain or stain,
+        track=track,
+    )
     write_proposals(
         found.proposals,
         path,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from glomerulab.cases.case_folder import Note, SlideFacts
+from glomerulab.cases.case_folder import STRUCTURES_FOLDER, Note, SlideFacts
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError
 from glomerulab.images import write_image
@@ -120,7 +120,13 @@ class SlideReader:
 
     def _propose(self, entry: SlideEntry, detector: Detector, override: float | None) -> None:
         found = propose(
-            entry, detector, self.proposals_folder, mpp_override=override, track=self._track
+            entry,
+            detector,
+            self.proposals_folder,
+            structures=self._out / STRUCTURES_FOLDER,
+            stain=self._stain,
+            mpp_override=override,
+            track=self._track,
         )
         slide = current_slide(entry.path, mpp_override=override)
         self._stains.add(str(entry.stain or slide.stain or self._stain))

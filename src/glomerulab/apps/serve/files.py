@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from glomerulab.apps.web.security import NOTICE
-from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE
+from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, STRUCTURES_FOLDER
 from glomerulab.errors import NotAllowedError, UnknownRecordError
 from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES
@@ -27,7 +27,7 @@ RESULTS = {
     "report.html": "text/html",
 }
 """Media type of each file of a result, by name."""
-PACKED_FOLDERS = ("cut/crops", "maps", REPORTS_FOLDER)
+PACKED_FOLDERS = ("cut/crops", "maps", STRUCTURES_FOLDER, REPORTS_FOLDER)
 """Folders that `glomerulab report` needs besides the tables."""
 COMPRESSED_SUFFIXES = {".png", ".jpg", ".jpeg"}
 

@@ -22,11 +22,12 @@ from glomerulab.apps.serve.job_records import (
     JobResult,
     with_field_names,
 )
-from glomerulab.cases.case_folder import rewrite_facts
+from glomerulab.cases.case_folder import STRUCTURES_FOLDER, rewrite_facts
 from glomerulab.errors import CheckpointError, ConfigError, GlomerulabError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent
 from glomerulab.runtime.progress import Description
+from glomerulab.structures.summary import SUMMARY_FILE
 
 if TYPE_CHECKING:
     from glomerulab.inference.detector import Detector
@@ -121,7 +122,9 @@ def _predict(task: JobTask, folder: JobFolder) -> JobResult:
         fingerprint=task.fingerprint,
         track=track,
     )
-    _translate_file(folder.result / FAILURES_FILE, task)
+    summaries = (folder.result / STRUCTURES_FOLDER).glob(f"*/{SUMMARY_FILE}")
+    for path in (folder.result / FAILURES_FILE, *summaries):
+        _translate_file(path, task)
     rewrite_facts(folder.result, partial(_client_wording, task=task))
     write_case_reports(
         folder.result,
@@ -181,7 +184,7 @@ def _write_slides(task: JobTask, allowed: SlideFolder) -> Path:
 
 
 def _translate_file(path: Path, task: JobTask) -> None:
-    """Rewrite a table of failures with the client's names."""
+    """Rewrite a table of failures, or a summary, with the client's names."""
     if not path.is_file():
         return
     text = _client_wording(path.read_text(encoding="utf-8"), task)

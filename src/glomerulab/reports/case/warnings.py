@@ -62,7 +62,12 @@ def _of_outlines(case: Case, language: Language) -> list[CaseWarning]:
     """Return the notes of the outlined slides, on which shares and the T score rest."""
     title = translate("Cortex and tissue", language)
     found = []
+    told = {note.en for note in case.notes}
+    if case.facts.detector is not None and any(call.is_proposed for call in case.calls):
+        told.add(case.facts.detector.test_summary)
     for note in () if case.structures is None else case.structures.notes:
+        if note in told:
+            continue
         text = translate_filled(note, language, "predict", names=_structure_names)
         text = translate_filled(text, language, "evaluation", names=_structure_names)
         found.append(CaseWarning("note", title, text, is_severe=False))

@@ -2,15 +2,17 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from glomerulab.apps.serve.job_process import JobTask, run_job
 from glomerulab.apps.serve.job_records import JobFolder, JobRequest
+from glomerulab.cases.case import build_cases
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.inference.detector import open_detector
 from glomerulab.reports.references import read_references
 from tests.support.result_pages import write_references
-from tests.support.segmenters import disc_slide, write_segmenter
+from tests.support.segmenters import ALL_STRUCTURES, disc_slide, write_segmenter
 from tests.support.served_models import write_slide
 
 
@@ -85,6 +87,25 @@ def test_a_job_without_regions_has_the_glomeruli_outlined(detecting) -> None:
     case = read_case_folder(folder.result)
     assert all(call.is_proposed for call in case.calls)
     assert case.facts.detector.run == "segmenter"
+
+
+def test_a_job_that_detects_gives_t_and_the_other_counts(detecting, tmp_path) -> None:
+    segmenter = write_segmenter(tmp_path / "segmenter", structures=ALL_STRUCTURES)
+    sha = open_detector(segmenter).facts.weights_sha256
+    run_job(replace(detecting, detector_sha256=sha))
+    result = JobFolder(detecting.folder).result
+    (case,) = build_cases(read_case_folder(result))
+    disc_mm2, tissue_mm2 = np.pi * (90**2 + 70**2) / 1e6, 780 * 380 / 1e6
+    assert case.structures["fibrosis"].value.likely == pytest.approx(
+        disc_mm2 / tissue_mm2, rel=0.02
+    )
+    grades = {one.item.id: one.grade for rules in case.summary.rules for one in rules.items}
+    assert grades["T"].grade == "T0"
+    assert grades["arteries"].grade == "adequate"
+    report = next((result / "reports").glob("*.html")).read_text(encoding="utf-8")
+    assert "Cortex and tissue" in report
+    with zipfile.ZipFile(result / "result.zip") as archive:
+        assert any(name.endswith("summary.json") for name in archive.namelist())
 
 
 def test_a_job_refuses_another_segmenter_than_the_server_loaded(detecting, tmp_path) -> None:
