@@ -1,11 +1,13 @@
 """The real command, killed in the middle of its work as a power cut would."""
 
+import csv
 import time
 from pathlib import Path
 
 import pytest
 
 from glomerulab.apps.serve.auth import KeyRing
+from tests.support.segmenters import ALL_STRUCTURES, disc_slide, write_segmenter
 from tests.support.served_models import ServedProcess, wait_for, write_slide
 
 
@@ -47,6 +49,55 @@ def test_a_server_killed_during_a_job_resumes_it(trained, tmp_path):
     assert not list((tmp_path / "jobs").rglob("*.partial-*"))
 
 
+@pytest.mark.slow
+def test_slides_of_an_inbox_are_done_once_whatever_happens_to_the_server(trained, tmp_path):
+    inbox = tmp_path / "inbox"
+    disc_slide(inbox / "a.tif", [(300, 200, 90), (620, 260, 70)], size=(900, 500))
+    (inbox / "broken.tif").write_bytes(b"II*\0broken")
+    segmenter = write_segmenter(tmp_path / "segmenter", structures=ALL_STRUCTURES)
+    options = ["--model", trained, "--detector", segmenter, "--inbox", inbox]
+    server = ServedProcess(tmp_path, *options, "--jobs", tmp_path / "jobs", "--language", "zh")
+    assert "inbox.results" in server.output()
+    assert "inbox" in server.http.get("/slides").text
+    wait_until(lambda: server.http.get("/v1/jobs").json()["jobs"])
+    server.kill()
+    server.start()
+    wait_until(lambda: len(ended(inbox)) == 2)
+    disc_slide(tmp_path / "b.tif", [(300, 200, 90)], size=(900, 500))
+    (tmp_path / "b.tif").rename(inbox / "b.tif")
+    wait_until(lambda: len(ended(inbox)) == 3)
+    assert len(server.http.get("/v1/jobs").json()["jobs"]) == 3
+    server.stop()
+    rows = ended(inbox)
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "a.tif": "done",
+        "b.tif": "done",
+        "broken.tif": "failed",
+    }
+    assert rows["broken.tif"]["error"]
+    place = tmp_path / "inbox.results" / rows["a.tif"]["folder"]
+    page = (place / "report.html").read_text(encoding="utf-8")
+    assert "皮质与组织" in page
+    assert {"result.zip", "predictions.csv", "case.json", "slide.json"} <= {
+        path.name for path in place.iterdir()
+    }
+
+
+def ended(inbox: Path) -> dict[str, dict[str, str]]:
+    path = inbox.with_name("inbox.results") / "slides.csv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        return {row["slide"]: row for row in csv.DictReader(stream) if row["ended"]}
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_a_key_is_made_shown_once_and_revoked_on_the_command_line(run, tmp_path):
     keys = tmp_path / "keys.json"
     made = run("api-key", "anna", "--keys", keys)
@@ -66,6 +117,8 @@ def test_a_key_is_made_shown_once_and_revoked_on_the_command_line(run, tmp_path)
         (["--keys", "nowhere.json"], "api-key"),
         (["--slides", "nowhere"], "--slides"),
         (["--taxonomy", "nowhere.toml"], "nowhere.toml"),
+        (["--inbox", "."], "--detector"),
+        (["--inbox", "nowhere", "--detector", "net"], "--inbox"),
     ],
 )
 def test_a_server_that_cannot_start_reports_the_reason_in_one_line(run, trained, options, expected):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import ReferencesOption
+from glomerulab.cli.options import LanguageOption, ReferencesOption
 
 __all__ = ["api_key", "serve"]
 
@@ -27,6 +27,16 @@ def serve(
         typer.Option(help="Segmenter that outlines glomeruli where a job names no regions."),
     ] = None,
     references: ReferencesOption = None,
+    inbox: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder whose slides become jobs by themselves, with --detector; results are put "
+            "into FOLDER.results beside it."
+        ),
+    ] = None,
+    language: Annotated[
+        LanguageOption, typer.Option(help="Of the reports of the inbox: en or zh.")
+    ] = LanguageOption.EN,
     taxonomy: Annotated[
         str | None, typer.Option(help="Refuse a model of other labels: a name, or a TOML file.")
     ] = None,
@@ -61,6 +71,8 @@ def serve(
         slides,
         jobs,
         detector,
+        inbox,
+        language.language,
         None if taxonomy is None else load_taxonomy(taxonomy),
         workers,
         tuple(name or ()),

@@ -79,7 +79,7 @@ class Detector:
                     structures,
                     segmenter=self.segmenter,
                     run=self.run,
-                    formats=("csv",),
+                    formats=["csv"],
                     slide_id=slide_id,
                     stain=stain,
                 )

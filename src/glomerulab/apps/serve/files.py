@@ -18,6 +18,8 @@ MAX_SHOWN = 200
 MAX_LISTED = 1000
 REPORTS_FOLDER = "reports"
 FAILURES_FILE = "failures.csv"
+RESULTS_SUFFIX = ".results"
+"""Of the folder beside an inbox, which holds neither slides nor regions."""
 ARCHIVE = "result.zip"
 RESULTS = {
     ARCHIVE: "application/zip",
@@ -72,7 +74,9 @@ class SlideFolder:
         slides, regions = set[str](), set[str]()
         for path in self.root.rglob("*"):
             suffix, place = path.suffix.lower(), path.relative_to(self.root)
-            is_shown = not any(part.startswith(".") for part in place.parts)
+            is_shown = not any(
+                part.startswith(".") or part.endswith(RESULTS_SUFFIX) for part in place.parts
+            )
             if not is_shown or not self._is_inside(path) or not path.is_file():
                 continue
             if suffix in DICOM_SUFFIXES and place.parent.parts:

@@ -184,6 +184,8 @@ class JobRecord(_Stored):
     """More than 1 if the server ended during the job."""
     error: str | None = None
     outcome: JobResult | None = None
+    inbox_folder: str | None = None
+    """Name of the folder of results of a slide that was put into the inbox."""
 
     @property
     def is_ended(self) -> bool:

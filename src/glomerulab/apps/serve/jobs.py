@@ -26,6 +26,8 @@ LOCK_FILE = ".server.lock"
 POLL_S = 0.1
 MAX_ID_LENGTH = 40
 """Of an unknown id in a message."""
+INBOX_CLIENT = "(inbox)"
+"""Of the jobs of the inbox, which every client sees; no key can have this name."""
 GIVEN_UP = (
     "the server ended {n} times during this job, which is given up, since the job may be the "
     "cause; see the server's log"
@@ -59,7 +61,9 @@ class Jobs:
         """Whether the thread that starts jobs is running."""
         return self._thread.is_alive()
 
-    def add(self, request: JobRequest, client: str) -> JobRecord:
+    def add(
+        self, request: JobRequest, client: str, *, inbox_folder: str | None = None
+    ) -> JobRecord:
         """Queue a job."""
         with self._lock:
             waiting = [record for record in self._records.values() if not record.is_ended]
@@ -75,7 +79,11 @@ class Jobs:
                     f"{len(waiting)} jobs are waiting; try again later", status=503, wait_s=60
                 )
             record = JobRecord(
-                id=secrets.token_hex(8), client=client, request=request, created=_now()
+                id=secrets.token_hex(8),
+                client=client,
+                request=request,
+                created=_now(),
+                inbox_folder=inbox_folder,
             )
             folder = self._folder(record.id)
             folder.make()
@@ -85,16 +93,17 @@ class Jobs:
         return record
 
     def of_client(self, client: str) -> list[JobRecord]:
-        """Return a client's jobs, the newest first."""
+        """Return a client's jobs and those of the inbox, the newest first."""
+        seen = {client, INBOX_CLIENT}
         with self._lock:
-            own = [record for record in self._records.values() if record.client == client]
+            own = [record for record in self._records.values() if record.client in seen]
         return sorted(own, key=lambda record: record.created, reverse=True)
 
     def get(self, job_id: str, client: str) -> JobRecord:
         """Return a job."""
         with self._lock:
             record = self._records.get(job_id)
-        if record is None or record.client != client:
+        if record is None or record.client not in {client, INBOX_CLIENT}:
             raise UnknownRecordError(
                 f"there is no job {job_id[:MAX_ID_LENGTH]!r} of this client; GET /v1/jobs lists "
                 "its jobs"
@@ -216,7 +225,11 @@ class Jobs:
             queued = [record for record in self._records.values() if record.state == "queued"]
             if not queued or self._stopping:
                 return None
-            oldest = min(queued, key=lambda record: (record.created, record.id))
+            # Somebody waits for the job of a client; those of the inbox come after.
+            oldest = min(
+                queued,
+                key=lambda one: (one.inbox_folder is not None, one.created, one.id),
+            )
             try:
                 return self._update(
                     oldest, state="running", started=_now(), n_starts=oldest.n_starts + 1

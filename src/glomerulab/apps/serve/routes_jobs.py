@@ -47,7 +47,7 @@ def start_job(
 
 @router.get("", responses=error_responses(401, 404, 429, 503))
 def list_jobs(service: CurrentService, client: Client) -> JobList:
-    """List the jobs that this client started, the newest first."""
+    """List the jobs that this client started and those of the inbox, the newest first."""
     jobs, _ = _jobs(service)
     return JobList(jobs=tuple(_job(jobs, record) for record in jobs.of_client(client)))
 
@@ -144,7 +144,7 @@ def _job(jobs: Jobs, record: JobRecord) -> Job:
         folder = jobs.result(record)
         names = tuple(name for name in RESULTS if find_result(folder, name))
     return Job(
-        **record.model_dump(exclude={"format", "client", "request", "outcome"}),
+        **record.model_dump(exclude={"format", "client", "request", "outcome", "inbox_folder"}),
         request=record.request,
         outcome=record.outcome,
         progress=jobs.progress(record),

@@ -127,6 +127,7 @@ def _page(
             limits=service.limits,
             needs_key=service.needs_key,
             takes_slides=service.slides is not None,
+            inbox=None if service.inbox is None else service.inbox.folder.name,
             notice=Markup.escape(translate(NOTICE, language)),
             **values,
         )

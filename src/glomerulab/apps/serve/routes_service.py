@@ -21,6 +21,8 @@ async def ready(service: CurrentService, response: Response) -> Readiness:
     """Report whether crops and jobs are processed; 503 if not."""
     crops = service.model.predictor.is_alive
     jobs = None if service.jobs is None else service.jobs.is_alive
+    if service.inbox is not None:
+        jobs = jobs and service.inbox.is_alive
     is_ready = crops and jobs is not False
     if not is_ready:
         response.status_code = 503

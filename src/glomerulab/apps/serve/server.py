@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.types import Scope
@@ -12,6 +13,7 @@ from glomerulab.apps.serve import routes_crops, routes_jobs, routes_pages, route
 from glomerulab.apps.serve.auth import CROPS_PATH, AuthMiddleware, KeyRing
 from glomerulab.apps.serve.errors import install_error_handlers
 from glomerulab.apps.serve.files import SlideFolder
+from glomerulab.apps.serve.inbox import Inbox
 from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.metrics import Metrics, MetricsMiddleware
 from glomerulab.apps.serve.schemas import DESCRIPTION, describe_keys
@@ -27,6 +29,7 @@ from glomerulab.apps.web.server import (
     run_server,
 )
 from glomerulab.errors import ConfigError
+from glomerulab.i18n.catalogue import Language
 from glomerulab.inference.detector import open_detector
 from glomerulab.reports.references import read_references
 
@@ -36,18 +39,22 @@ __all__ = ["serve"]
 def open_service(settings: ServeSettings) -> Service:
     """Load the model and the jobs of an earlier server."""
     slides = None
-    if settings.slides is not None:
-        if not settings.slides.is_dir():
-            raise ConfigError("--slides must be a folder", where=str(settings.slides))
+    if settings.inbox is not None and settings.detector is None:
+        raise ConfigError("--inbox needs a segmenter that outlines glomeruli; give --detector RUN")
+    root = settings.slides or settings.inbox
+    if root is not None:
+        option = "--inbox" if settings.slides is None else "--slides"
+        if not root.is_dir():
+            raise ConfigError(f"{option} must be a folder", where=str(root))
         if settings.jobs is None:
-            raise ConfigError("--slides needs a folder for jobs; give --jobs FOLDER")
-        slides = SlideFolder(settings.slides)
+            raise ConfigError(f"{option} needs a folder for jobs; give --jobs FOLDER")
+        slides = SlideFolder(root)
     metrics = Metrics()
     model = load_served_model(settings.run, metrics, taxonomy=settings.taxonomy)
     references = {}
     if settings.references is not None:
         references = read_references(settings.references, model.card.taxonomy.label_ids)
-    jobs = detector = None
+    jobs = detector = inbox = None
     if settings.detector is not None:
         if slides is None:
             raise ConfigError("--detector is for slides; give --slides FOLDER and --jobs FOLDER")
@@ -64,6 +71,8 @@ def open_service(settings: ServeSettings) -> Service:
             None if settings.references is None else settings.references.resolve(),
         )
         jobs = Jobs(kept, settings.limits)
+        if settings.inbox is not None:
+            inbox = _open_inbox(settings.inbox, jobs, settings.language)
     return Service(
         model,
         metrics,
@@ -73,7 +82,16 @@ def open_service(settings: ServeSettings) -> Service:
         jobs=jobs,
         detector=detector,
         references=references,
+        inbox=inbox,
     )
+
+
+def _open_inbox(folder: Path, jobs: Jobs, language: Language) -> Inbox:
+    try:
+        return Inbox(folder, jobs, language=language)
+    except BaseException:
+        jobs.close()
+        raise
 
 
 def serve(settings: ServeSettings, *, host: str, port: int, echo: Callable[[str], None]) -> None:
@@ -125,7 +143,13 @@ def announce(settings: ServeSettings, service: Service, *, host: str, port: int)
     if service.jobs is not None:
         counts = service.jobs.counts()
         waiting = counts["queued"] + counts["running"]
-        lines.append(f"Slides below {settings.slides}; {waiting} earlier jobs continue.")
+        root = settings.slides or settings.inbox
+        lines.append(f"Slides below {root}; {waiting} earlier jobs continue.")
+    if service.inbox is not None:
+        lines.append(
+            f"Slides put into {service.inbox.folder} become jobs; their results are put into "
+            f"{service.inbox.results}."
+        )
     if not is_local(host):
         lines += [
             f"warning: {host} can be reached from the network, and keys and images are sent",

@@ -10,6 +10,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from glomerulab.apps.serve.files import SlideFolder
+from glomerulab.apps.serve.inbox import Inbox
 from glomerulab.apps.serve.jobs import Jobs
 from glomerulab.apps.serve.metrics import Metrics
 from glomerulab.apps.serve.predictor import Predictor
@@ -107,13 +108,16 @@ class Service:
     """Of the segmenter that outlines glomeruli; None if the server has none."""
     references: Mapping[str, str] = field(default_factory=dict)
     """Pictures that explain the labels, as data by label id."""
+    inbox: Inbox | None = None
     # Limits the memory of concurrent decoding.
     preparing: CapacityLimiter = field(
         default_factory=lambda: CapacityLimiter(max(2, os.cpu_count() or 2))
     )
 
     def close(self) -> None:
-        """Stop the jobs and the predictor."""
+        """Stop the inbox, the jobs and the predictor."""
+        if self.inbox is not None:
+            self.inbox.close()
         if self.jobs is not None:
             self.jobs.close()
         self.model.predictor.close()

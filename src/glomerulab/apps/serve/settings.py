@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glomerulab.apps.serve.files import SlideFolder
+from glomerulab.i18n.catalogue import Language
 from glomerulab.taxonomy import Taxonomy
 
 
@@ -65,6 +66,10 @@ class ServeSettings:
     """Where jobs are kept; required with `slides`."""
     detector: Path | None = None
     """Segmenter that outlines glomeruli on slides without regions."""
+    inbox: Path | None = None
+    """Folder whose slides become jobs by themselves; `slides`, or within it."""
+    language: Language = "en"
+    """Of the reports of the inbox."""
     taxonomy: Taxonomy | None = None
     """Labels that clients expect; a model with other labels is refused."""
     n_workers: int = 1
