@@ -38,7 +38,8 @@ def train_segmenter(
 
     Example: glomerulab train-segmenter configs/segmenter.toml --out segmenter --weights imagenet
     """
-    from glomerulab.evaluation.segmentation import scores_summary
+    from glomerulab.evaluation.segmentation import pooled_dice, scores_summary
+    from glomerulab.models.card import MIN_DICE
     from glomerulab.pipeline import train_segmenter as pipeline
     from glomerulab.runtime.progress import show_progress
     from glomerulab.training.segmentation.config import read_segmenter_config
@@ -52,7 +53,17 @@ def train_segmenter(
         track=show_progress,
         echo=typer.echo,
     )
-    typer.echo(scores_summary(trained.scores, "en") or "No group was held out to score it.")
+    typer.echo(
+        scores_summary(trained.scores, "en")
+        or "No group was held out, so it is not known how well the structures are found. Raise "
+        "held_out_share, or give --folds."
+    )
+    dice = pooled_dice(trained.scores)
+    if hardly := [f"{name} ({dice[name]:.2f})" for name in dice if dice[name] < MIN_DICE]:
+        typer.echo(
+            f"note: these have a Dice below {MIN_DICE:g}, so they are outlined and not counted: "
+            + ", ".join(hardly)
+        )
     kind = "segmenter" if folds is None else "cross-validation"
     typer.echo(f"{kind}: {trained.run} (research use only)")
     for failure in trained.failures:

@@ -31,6 +31,7 @@ from glomerulab.slides.regions.parsing import split_labels
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, is_proposal
 from glomerulab.slides.regions.selection import (
     class_counts,
+    class_key,
     class_keys,
     drop_repeats,
     left_out_notes,
@@ -330,11 +331,12 @@ class CropPlan:
     def _labels(self, region: Region) -> dict[str, int | None]:
         """Return the labels of a region's classes; all None if the taxonomy knows none of them."""
         known: set[str] = set()
+        chosen = self._settings.region_options.labels_by_class()  # without a label on purpose
         for name in region.labels:
             try:
                 known.add(self._taxonomy.find(name).id)
             except TaxonomyError:
-                if name != PROPOSAL_LABEL:
+                if name != PROPOSAL_LABEL and class_key(name) not in chosen:
                     self.unknown_classes[name] += 1
         if not known:
             return dict.fromkeys(self._taxonomy.label_ids)

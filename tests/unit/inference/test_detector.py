@@ -68,3 +68,9 @@ def test_a_classifier_and_a_detector_of_an_earlier_version_are_refused(own_run) 
 def test_a_missing_folder_is_named(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         open_detector(tmp_path / "nowhere")
+
+
+def test_a_mistyped_glomerulus_is_told(tmp_path) -> None:
+    segmenter = write_segmenter(tmp_path / "net", structures=("cortex", "glomerulis"))
+    with pytest.raises(CheckpointError, match="did you mean 'glomerulis'"):
+        open_detector(segmenter)

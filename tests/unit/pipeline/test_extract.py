@@ -16,6 +16,7 @@ from glomerulab.pipeline.crop_plan import CropSettings, Failure
 from glomerulab.pipeline.extract import extract_crops
 from glomerulab.runtime.cluster import open_workers
 from glomerulab.runtime.resume import folder_lock
+from glomerulab.slides.regions.features import RegionOptions
 from glomerulab.slides.regions.files import write_regions
 from glomerulab.slides.slide import open_slide
 
@@ -275,6 +276,20 @@ def test_unknown_classes_leave_labels_unknown_and_are_reported(make_slide, tmp_p
     labels = read_manifest(summary.manifest_path).labels()
     assert np.isnan(labels[0]).all()
     assert labels[1].tolist() == [0, 0, 0, 1]
+
+
+def test_a_class_that_was_asked_for_without_a_label_is_not_reported(make_slide, tmp_path):
+    region = Region.from_box("g", Box(100, 200, 50, 50), labels=("Glomerulus",))
+    write_regions([region], tmp_path / "r.geojson")
+    options = RegionOptions(classes=("glomerulus",))
+    summary = extract_crops(
+        make_slide(),
+        regions=tmp_path / "r.geojson",
+        out=tmp_path / "o",
+        settings=CropSettings(region_options=options),
+    )
+    assert summary.n_cut == 1
+    assert summary.unknown_classes == {}
 
 
 def test_a_slides_table_gives_patient_stain_and_mpp(make_slide, tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from shapely import Point, Polygon
+from skimage import draw
 from skimage.measure import points_in_poly
 
 from glomerulab.geometry import Box
@@ -38,6 +39,17 @@ def test_a_pixel_is_filled_where_its_centre_lies_in_the_outline(outline, step, c
     for row, column in np.argwhere(~mask)[::7]:
         centre = Point(corner[0] + (column + 0.5) * step, corner[1] + (row + 0.5) * step)
         assert not shape.contains_properly(centre)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_pixels_are_those_of_scikit_image_also_where_an_outline_crosses_itself(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    outline = rng.uniform(-10, 60, (rng.integers(3, 40), 2))
+    place, inside = filled([outline], step=(1, 1), shape=(50, 40))
+    mask, expected = np.zeros((2, 50, 40), bool)
+    mask[place] = inside
+    expected[draw.polygon(outline[:, 1] - 0.5, outline[:, 0] - 0.5, expected.shape)] = True
+    np.testing.assert_array_equal(mask, expected)
 
 
 def test_holes_are_not_filled() -> None:

@@ -231,3 +231,21 @@ def test_the_command_tells_what_it_did_not_use(make_fields: MakeFields, tmp_path
     assert done.stdout.index("1 of 4 images") < done.stdout.index("start: ")
     assert (tmp_path / "run" / "seal.json").is_file()
     assert not (folder / "run").exists()
+
+
+def test_without_held_out_groups_the_command_tells_the_way_out(
+    make_fields: MakeFields, tmp_path: Path
+) -> None:
+    folder = make_fields(2)
+    toml = folder / "segmenter.toml"
+    toml.write_text(
+        'encoder = "mobilenetv2_050"\npatch_px = 64\nepochs = 1\n'
+        "patches_per_epoch = 2\nbatch_size = 2\nheld_out_share = 0.0\n[[sets]]\n"
+        'images = "images"\nmasks = "masks"\nvalues = { 7 = "glomerulus" }\n'
+        'knows = ["glomerulus"]\nmpp = 1.0\n'
+    )
+    done = CliRunner().invoke(app, ["train-segmenter", str(toml), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert "held_out_share" in done.stdout
+    assert "--folds" in done.stdout
+    assert open_segmenter(tmp_path / "run").card.dice == {}
