@@ -25,13 +25,13 @@ from glomerulab.slides.regions.features import (
     RegionNote,
     RegionOptions,
     SlideFrame,
+    class_key,
 )
 from glomerulab.slides.regions.files import InvalidRegion, read_region_file
 from glomerulab.slides.regions.parsing import split_labels
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL, is_proposal
 from glomerulab.slides.regions.selection import (
     class_counts,
-    class_key,
     class_keys,
     drop_repeats,
     left_out_notes,

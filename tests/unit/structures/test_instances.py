@@ -7,8 +7,8 @@ from skimage.graph import MCP
 from skimage.segmentation import watershed
 
 from glomerulab.structures import instances
-from glomerulab.structures.edges import Outside
 from glomerulab.structures.instances import count_possible, find_objects
+from glomerulab.structures.tissue import Outside
 from tests.support.structure_maps import draw_disc, make_map
 
 SHAPE = (120, 200)
