@@ -187,7 +187,7 @@ def test_what_the_segmenter_hardly_finds_is_outlined_and_not_counted(cohort, tmp
     assert any("Cortex (Dice 0.10)" in note for note in done.notes)
     assert any("not known" in note and "Glomerulus" in note for note in done.notes)
     outlines = json.loads((folder / "structures.geojson").read_text())["features"]
-    assert any(one["properties"]["classification"]["name"] == "Cortex" for one in outlines)
+    assert any(one["properties"]["classification"]["name"] == "cortex" for one in outlines)
     assert {row["in_cortex"] for row in rows(folder / "objects.csv")} == {""}
     assert "cortex_mm2" not in rows(tmp_path / "out" / "slides.csv")[0]
 
