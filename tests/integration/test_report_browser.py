@@ -309,7 +309,9 @@ def test_stain_checks_and_explanations_break_no_rule_of_accessibility(
         title="run",
         language=language,
     )
-    checked = write_stain_check(stain_check(tmp_path), tmp_path / "check", is_synthetic=True)
+    checked = write_stain_check(
+        stain_check(tmp_path), tmp_path / "check", is_synthetic=True, language=language
+    )
     for page_path in (explained, checked.html_path):
         with _opened(browser, page_path, width) as page:
             page.evaluate(AXE.read_text(encoding="utf-8"))

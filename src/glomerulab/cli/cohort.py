@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from glomerulab.cli.app import CommandGroup
+from glomerulab.cli.options import LanguageOption
 
 __all__ = ["cohort_app"]
 
@@ -87,6 +88,9 @@ def merge(
         typer.Argument(help="Folders of the same cohort on other disks; their cases move here."),
     ] = None,
     *,
+    language: Annotated[
+        LanguageOption, typer.Option(help="Of the page: en or zh.")
+    ] = LanguageOption.EN,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Write the calls of all cases as Parquet (calls/), failures.csv and the page cohort.html.
@@ -98,7 +102,13 @@ def merge(
     from glomerulab.pipeline.cohort_merge import merge_cohort
     from glomerulab.runtime.progress import show_progress
 
-    done = merge_cohort(folder, others or [], n_workers=workers, track=show_progress)
+    done = merge_cohort(
+        folder,
+        others or [],
+        language=language.language,
+        n_workers=workers,
+        track=show_progress,
+    )
     facts = done.facts
     typer.echo(
         f"{facts.n_done} of {facts.n_cases} cases done, {facts.n_failed} failed, {facts.n_open} "

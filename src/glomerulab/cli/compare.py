@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import given_options, parse_settings
+from glomerulab.cli.options import LanguageOption, given_options, parse_settings
 
 __all__ = ["compare"]
 
@@ -32,6 +32,9 @@ def compare(
     group: Annotated[
         str, typer.Option(help="Of the cross-validation: patient, or a column such as site.")
     ] = "patient",
+    language: Annotated[
+        LanguageOption, typer.Option(help="Of the page: en or zh.")
+    ] = LanguageOption.EN,
 ) -> None:
     """Train several models alike and write their table, page and tests. Research use only.
 
@@ -59,6 +62,7 @@ def compare(
         comparison.out,
         split=split,
         costs=trained.costs,
+        language=language.language,
         track=show_progress,
     )
     typer.echo((comparison.out / "table1.md").read_text(encoding="utf-8"))

@@ -122,6 +122,7 @@ def evaluate(
             split=split,
             n_resamples=resamples,
             seed=seed,
+            language=language.language,
             track=show_progress,
         )
         _print_report(comparison.headline, comparison.html_path)

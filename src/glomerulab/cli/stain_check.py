@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glomerulab.cli.options import Dpi, FigureFormats, WidthMm, figure_files
+from glomerulab.cli.options import Dpi, FigureFormats, LanguageOption, WidthMm, figure_files
 
 __all__ = ["stain_check"]
 
@@ -18,6 +18,10 @@ def stain_check(
     predict: Annotated[
         str, typer.Option(help="Column to predict from the pixels: slide_id, or a scanner or site.")
     ] = "slide_id",
+    language: Annotated[
+        LanguageOption,
+        typer.Option(help="Of the page; figures stay English where no font has Chinese."),
+    ] = LanguageOption.EN,
     seed: Annotated[int, typer.Option(min=0, help="Seed of t-SNE, folds, shuffles.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     figures: FigureFormats = None,
@@ -43,7 +47,13 @@ def stain_check(
         n_workers=workers,
         track=show_progress,
     )
-    files = write_stain_check(check, out, is_synthetic=original.is_synthetic, files=asked)
+    files = write_stain_check(
+        check,
+        out,
+        is_synthetic=original.is_synthetic,
+        language=language.language,
+        files=asked,
+    )
     typer.echo(files.headline)
     typer.echo("Research use only.")
     typer.echo(f"Page: {files.html_path}")

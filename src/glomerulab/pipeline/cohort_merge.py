@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, CaseFacts
 from glomerulab.errors import GlomerulabError, OutputError
+from glomerulab.i18n.catalogue import Language
 from glomerulab.pipeline.cohort_folder import CohortFolder, State, Status
 from glomerulab.pipeline.predict import FAILURES_FILE
 from glomerulab.reports.cohort import CohortFacts, write_cohort_page
@@ -76,7 +77,12 @@ def failed_cases(folder: CohortFolder) -> Iterator[Status]:
 
 
 def merge_cohort(
-    out: Path, others: Sequence[Path] = (), *, n_workers: int = 1, track: Track = silent
+    out: Path,
+    others: Sequence[Path] = (),
+    *,
+    language: Language = "en",
+    n_workers: int = 1,
+    track: Track = silent,
 ) -> MergedCohort:
     """Write ``calls/``, ``failures.csv`` and ``cohort.html`` of a cohort.
 
@@ -86,6 +92,8 @@ def merge_cohort(
         Folder of a cohort.
     others : sequence of Path
         Folders of the same cohort on other disks, whose cases are moved to `out`.
+    language : {"en", "zh"}, default "en"
+        Of the page.
     n_workers : int, default 1
         Processes that read the cases.
 
@@ -101,10 +109,10 @@ def merge_cohort(
     with output_errors("the cohort cannot be gathered", out):
         for other in others:
             _take(folder, CohortFolder(other))
-        return _gather(folder, n_workers, track)
+        return _gather(folder, language, n_workers, track)
 
 
-def _gather(folder: CohortFolder, n_workers: int, track: Track) -> MergedCohort:
+def _gather(folder: CohortFolder, language: Language, n_workers: int, track: Track) -> MergedCohort:
     cases = folder.cases()
     states = folder.states()
     if not any(states.get(name) == "done" for name in cases["name"]):
@@ -123,7 +131,7 @@ def _gather(folder: CohortFolder, n_workers: int, track: Track) -> MergedCohort:
     n_failures = _write_failures(folder, [one for one in statuses if one])
     facts = _facts(folder, statuses, n_slide_failures=n_failures)
     page = folder.folder / PAGE
-    write_cohort_page(facts, page)
+    write_cohort_page(facts, page, language=language)
     return MergedCohort(facts, calls, page)
 
 

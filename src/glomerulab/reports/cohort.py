@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from glomerulab.i18n.catalogue import Language, translate
 from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
-from glomerulab.runtime.messages import count_noun
 
 __all__ = ["CohortFacts", "write_cohort_page"]
 
@@ -46,8 +47,22 @@ class CohortFacts:
         return self.n_cases - self.n_done - self.n_failed
 
 
-def write_cohort_page(facts: CohortFacts, path: Path) -> None:
+def write_cohort_page(facts: CohortFacts, path: Path, *, language: Language = "en") -> None:
     """Write the page, which loads nothing."""
-    page = page_environment().get_template(TEMPLATE).render(facts=facts, count_noun=count_noun)
+    page = (
+        page_environment()
+        .get_template(TEMPLATE)
+        .render(
+            facts=facts,
+            language=language,
+            _=partial(translate, language=language),
+            count=partial(_count, language),
+        )
+    )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _count(language: Language, number: int, singular: str, plural: str) -> str:
+    text = singular if number == 1 else plural
+    return translate(text, language, n=f"{number:,}")

@@ -77,7 +77,12 @@ def draw_embedding(
 
 
 def draw_stain_map(
-    embedding: StainEmbedding, sources: npt.NDArray[np.object_], *, title: str, column: str
+    embedding: StainEmbedding,
+    sources: npt.NDArray[np.object_],
+    *,
+    title: str,
+    column: str,
+    language: Language = "en",
 ) -> Figure:
     """Draw one map of a stain check, coloured by source.
 
@@ -89,6 +94,7 @@ def draw_stain_map(
         Followed by the map's trustworthiness.
     column : str
         Title of the legend.
+    language : {"en", "zh"}, default "en"
     """
     figure = new_figure(4.4, 4.6)
     axes = figure.subplots()
@@ -104,7 +110,7 @@ def draw_stain_map(
             c=GREY,
             alpha=0.5,
             marker=".",
-            label="others",
+            label=translate("figure|others", language),
         )
     for k, name in enumerate(named):
         chosen = texts == name
@@ -117,7 +123,13 @@ def draw_stain_map(
             label=name,
             linewidths=0,
         )
-    plain_axes(axes, title=f"{title} (trustworthiness {embedding.trustworthiness:.2f})")
+    trust = translate(
+        "figure|{title} (trustworthiness {value})",
+        language,
+        title=title,
+        value=f"{embedding.trustworthiness:.2f}",
+    )
+    plain_axes(axes, title=trust)
     axes.set_xticks([])
     axes.set_yticks([])
     figure.legend(
@@ -132,22 +144,27 @@ def draw_stain_map(
     return figure
 
 
-def draw_intensity_spread(table: pd.DataFrame) -> Figure:
+def draw_intensity_spread(table: pd.DataFrame, *, language: Language = "en") -> Figure:
     """Draw the distribution of normalised median intensity before and after, by stain.
 
     `table` has one row per image and the columns ``stain``, ``nmi_before`` and ``nmi_after``.
     """
     figure = new_figure(4.6, 3.6)
     axes = figure.subplots()
-    groups = table.assign(stain=table["stain"].fillna("no stain given")).groupby("stain")
+    unknown = translate("figure|no stain given", language)
+    groups = table.assign(stain=table["stain"].fillna(unknown)).groupby("stain")
+    when = {"before": "figure|{stain} before", "after": "figure|{stain} after"}
     for k, (stain, rows) in enumerate(groups):
-        for name, style in zip(("before", "after"), reversed(LINE_STYLES[:2]), strict=True):
+        for name, style in zip(when, reversed(LINE_STYLES[:2]), strict=True):
             values = np.sort(rows[f"nmi_{name}"].dropna().to_numpy(dtype=np.float64))
             share = (np.arange(len(values)) + 1.0) / max(len(values), 1)
             colour = COLOURS[k % len(COLOURS)]
-            axes.step(values, share, where="post", color=colour, ls=style, label=f"{stain} {name}")
+            label = translate(when[name], language, stain=stain)
+            axes.step(values, share, where="post", color=colour, ls=style, label=label)
     plain_axes(
-        axes, x_label="Median / 95th percentile of tissue intensity", y_label="Share of images"
+        axes,
+        x_label=translate("figure|Median / 95th percentile of tissue intensity", language),
+        y_label=translate("figure|Share of images", language),
     )
     figure.legend(fontsize=9, frameon=False, loc="outside lower center", ncols=2)
     return figure

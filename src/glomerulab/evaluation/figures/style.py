@@ -101,16 +101,18 @@ class FigureFiles:
     """None keeps the width of each figure."""
 
 
-def figure_names(taxonomy: Taxonomy, language: Language = "en") -> FigureNames:
+def figure_names(taxonomy: Taxonomy | None, language: Language = "en") -> FigureNames:
     """Return display names in a language, or in English with a notice where it cannot be drawn.
 
-    Chinese needs an installed font and a Chinese name of every label.
+    Chinese needs an installed font and a Chinese name of every label; figures without labels have
+    no taxonomy.
     """
-    english = FigureNames(tuple(label.name for label in taxonomy.labels), (LATIN_FONT,))
+    labels = () if taxonomy is None else taxonomy.labels
+    english = FigureNames(tuple(label.name for label in labels), (LATIN_FONT,))
     if language == "en":
         return english
-    chinese = tuple(label.name_zh for label in taxonomy.labels if label.name_zh)
-    if len(chinese) < len(taxonomy.labels):
+    chinese = tuple(label.name_zh for label in labels if label.name_zh)
+    if len(chinese) < len(labels):
         notice = "Figures are in English: the taxonomy has no Chinese name for some labels."
         return FigureNames(english.names, english.fonts, notice)
     font = find_cjk_font()

@@ -24,6 +24,7 @@ from glomerulab.evaluation.intervals import BOOTSTRAP, MARK, MIN_RESAMPLES, RULE
 from glomerulab.evaluation.run_tables import RunTables, read_run
 from glomerulab.evaluation.scores import OVERALL_SCORES, score_table
 from glomerulab.evaluation.warnings import EvaluationWarning, find_warnings
+from glomerulab.i18n.catalogue import Language, localized
 from glomerulab.predictions import Head
 from glomerulab.reports.run.html import Page, Table, write_html
 from glomerulab.reports.run.paper_tables import write_paper_tables
@@ -83,6 +84,7 @@ def write_comparison(
     n_resamples: int = MIN_RESAMPLES,
     seed: int = 0,
     costs: Mapping[str, ModelCost] | None = None,
+    language: Language = "en",
     track: Track = silent,
 ) -> ComparisonReport:
     """Compare runs and write ``comparison.html`` and ``comparison.csv``.
@@ -100,6 +102,8 @@ def write_comparison(
     seed : int, default 0
     costs : mapping of str to ModelCost, optional
         By name of the run's folder; with it, ``table1.csv`` and ``table1.md`` are written too.
+    language : {"en", "zh"}, default "en"
+        Of the page.
     track : Track, default silent
 
     Raises
@@ -131,7 +135,10 @@ def write_comparison(
     )
     sentence = _headline(found)
     html_path = out / "comparison.html"
-    write_html(_page(entries, sentence, page_tables), html_path)
+    labels = {
+        one.name: localized(one, "name", language) for run in tables for one in run.taxonomy.labels
+    }
+    write_html(_page(entries, sentence, page_tables), html_path, language, labels)
     return ComparisonReport(sentence, found, html_path)
 
 
@@ -278,7 +285,7 @@ def _warnings_of_runs(entries: Sequence[_Entry]) -> list[EvaluationWarning]:
     return [
         warning
         if len(affected) == len(entries)
-        else replace(warning, text=f"{', '.join(affected)}: {warning.text}")
+        else replace(warning, text=f"{warning.text} This concerns {', '.join(affected)}.")
         for warning, affected in names.items()
     ]
 

@@ -11,9 +11,17 @@ import pandas as pd
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from glomerulab.evaluation.figures.embedding import draw_intensity_spread, draw_stain_map
-from glomerulab.evaluation.figures.style import FigureFiles, save_figure, save_figure_files
+from glomerulab.evaluation.figures.style import (
+    FigureFiles,
+    figure_fonts,
+    figure_names,
+    save_figure,
+    save_figure_files,
+)
 from glomerulab.evaluation.stain_check import StainCheck, StainPart
 from glomerulab.evaluation.warnings import EvaluationWarning
+from glomerulab.i18n.catalogue import Language, translate
+from glomerulab.i18n.sentences import translate_filled
 from glomerulab.reports.html import page_environment, thumbnail_uri
 from glomerulab.reports.run.html import Table
 from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
@@ -69,7 +77,12 @@ class _Figure:
 
 
 def write_stain_check(
-    check: StainCheck, out: Path, *, is_synthetic: bool, files: FigureFiles | None = None
+    check: StainCheck,
+    out: Path,
+    *,
+    is_synthetic: bool,
+    language: Language = "en",
+    files: FigureFiles | None = None,
 ) -> StainCheckFiles:
     """Write ``stain_check.html``, ``stain_check.csv`` and its summary, and ``figures/``.
 
@@ -79,6 +92,8 @@ def write_stain_check(
         Folder, created if missing.
     is_synthetic : bool
         Whether the images are rendered; the page then has a notice.
+    language : {"en", "zh"}, default "en"
+        Of the page; its figures are English where no font has Chinese.
     files : FigureFiles, optional
         Of the figures; by default PNG and SVG.
     """
@@ -91,9 +106,13 @@ def write_stain_check(
     with atomic_write(csv_path) as temporary:
         without_formulas(check.table).to_csv(temporary, index=False)
     headline = _headline(check)
-    figures = list(_figures(check, make_folder(out / "figures"), files))
+    names = figure_names(None, language)
+    with figure_fonts(names):
+        figures = list(_figures(check, make_folder(out / "figures"), files, names.language))
     environment = page_environment("glomerulab.reports.run")
     text = environment.get_template("stain_check.html.j2").render(
+        _=lambda text: translate_filled(text, language, "evaluation"),
+        language=language,
         is_synthetic=is_synthetic,
         headline=headline,
         warnings=_warnings(check),
@@ -279,7 +298,9 @@ def _panel(check: StainCheck, number: int, targets: dict[str, str]) -> _Panel:
     return _Panel(str(row["image_id"]), note, tuple(pictures))
 
 
-def _figures(check: StainCheck, folder: Path, files: FigureFiles | None) -> Iterable[_Figure]:
+def _figures(
+    check: StainCheck, folder: Path, files: FigureFiles | None, language: Language
+) -> Iterable[_Figure]:
     def picture(name: str, figure: MatplotlibFigure) -> str:
         """Write the files of a figure and return its data URI."""
         save_figure(figure, folder, name)
@@ -298,7 +319,13 @@ def _figures(check: StainCheck, folder: Path, files: FigureFiles | None) -> Iter
                 f"Scatter plot of {len(sources)} images {when} normalisation, by {check.column}.",
                 picture(
                     f"map_{safe_name(_name(part.stain))}_{when}",
-                    draw_stain_map(found, sources, title=when.title(), column=check.column),
+                    draw_stain_map(
+                        found,
+                        sources,
+                        title=translate(when.title(), language),
+                        column=check.column,
+                        language=language,
+                    ),
                 ),
             )
             for when, found in zip(WHEN, (part.before, part.after), strict=True)
@@ -313,7 +340,12 @@ def _figures(check: StainCheck, folder: Path, files: FigureFiles | None) -> Iter
     yield _Figure(
         "Spread of intensity",
         "Cumulative share of images. The steeper the curve, the more similar the images.",
-        ((alt, picture("intensity_spread", draw_intensity_spread(check.table))),),
+        (
+            (
+                alt,
+                picture("intensity_spread", draw_intensity_spread(check.table, language=language)),
+            ),
+        ),
     )
 
 

@@ -89,7 +89,7 @@ def test_a_warning_about_one_run_names_it(runs, tmp_path):
     leaking = write_run(tmp_path / "leaking", RunRecipe(**SMALL, by_patient=False))
     page = write_comparison([leaking, runs[0]], tmp_path / "out").html_path.read_text("utf-8")
     assert page.count("Split by image, not by patient") == 1
-    assert "leaking: " in page
+    assert "This concerns leaking." in page
     clean = write_comparison(runs, tmp_path / "clean").html_path.read_text("utf-8")
     assert "Split by image" not in clean
     assert clean.count("Not sealed") == 1  # concerns both runs
