@@ -47,6 +47,19 @@ def _open_slide(page, name):
     page.wait_for_selector("#viewer[data-ready]")
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (820, 1180), (1366, 768), (1920, 1080)])
+def test_the_page_of_a_slide_fits_the_screen(open_page, width, height):
+    page = open_page("owner", width=width, height=height)
+    _open_slide(page, SLIDES[0])
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    panel, picture = (page.locator(one).bounding_box() for one in (".panel", ".image-area"))
+    if width > 900:
+        assert panel["x"] >= picture["x"] + picture["width"]
+    else:
+        assert (panel["width"], panel["y"]) == (width, picture["y"] + picture["height"])
+    assert violations(page) == []
+
+
 def _boxes(server, slide, login="anna"):
     with open_store(server.db) as store:
         drawn = list_regions(store, login=login, slide_id=slide)
