@@ -154,6 +154,8 @@ def test_every_page_fits_a_telephone_and_has_no_violation(server, open_page, loc
             if path == "/label":
                 page.wait_for_selector("#viewer[data-place]", timeout=60_000)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+            for tab in page.locator(".tabs a").all():
+                assert tab.bounding_box()["x"] + tab.bounding_box()["width"] <= 390, path
             for details in page.locator("details:not([open]) summary").all():
                 details.click()
             assert violations(page) == [], path

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from glomerulab.apps.serve.auth import add_key
@@ -52,7 +53,9 @@ def test_an_image_is_predicted_by_keyboard_and_shown_with_an_overlay(page, serve
     expect(page.locator("#overlay")).to_be_visible()
     assert page.locator("#overlay").evaluate("image => image.naturalWidth") == 96
     expect(page.locator("#prediction")).to_be_focused()
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    for width in (390, 820, 1366, 1920, page.viewport_size["width"]):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run()")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
@@ -64,6 +67,20 @@ def test_definitions_come_with_the_pictures_that_the_study_supplies(page, traine
     picture = page.locator("#preview .guide img")
     expect(picture).to_have_attribute("alt", "Crescent")
     assert picture.evaluate("one => one.decode().then(() => one.naturalWidth)") == 480
+    page.get_by_role("link", name="The model").click()
+    expect(page.get_by_role("definition")).to_have_count(4)
+    expect(page.get_by_role("definition").nth(3)).to_contain_text("Bowman's capsule")
+    shown = page.get_by_role("definition").get_by_role("img")
+    assert shown.evaluate("one => one.decode().then(() => one.naturalWidth)") == 480
+
+
+def test_an_image_of_glass_has_no_table_of_probabilities(page, served, tmp_path):
+    Image.new("RGB", (200, 200), (243, 243, 243)).save(tmp_path / "glass.png")
+    page.get_by_label("API key").fill(served[1])
+    page.get_by_label("Image of one glomerulus").set_input_files(tmp_path / "glass.png")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.locator("#call")).to_have_text("not assessed as a glomerulus")
+    expect(page.get_by_role("table")).to_have_count(0)
 
 
 def test_errors_are_shown_on_the_page(page, served, tmp_path):

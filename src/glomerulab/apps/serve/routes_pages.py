@@ -1,6 +1,5 @@
 """The pages of a served model: crops, slides, the model card and the interface for programs."""
 
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -37,17 +36,7 @@ COOKIE_S = 365 * 24 * 3600
 @router.get("/")
 async def crops(request: Request, service: CurrentService) -> HTMLResponse:
     """Show the page that predicts a crop."""
-    language = language_of(request)
-    guide = [
-        {
-            "key": "",
-            "name": localized(label, "name", language),
-            "text": definition_of(label, language),
-            "picture": service.references.get(label.id, ""),
-        }
-        for label in service.model.facts.labels
-    ]
-    return _page(request, service, "crops.html.j2", guide=guide)
+    return _page(request, service, "crops.html.j2")
 
 
 @router.get("/slides")
@@ -92,14 +81,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _page(
-    request: Request,
-    service: Service,
-    template: str,
-    *,
-    guide: Sequence[Mapping[str, str]] = (),
-    **values: object,
-) -> HTMLResponse:
+def _page(request: Request, service: Service, template: str, **values: object) -> HTMLResponse:
     language = language_of(request)
     model = service.model
     facts = {
@@ -109,7 +91,15 @@ def _page(
         "maxMib": service.limits.upload_bytes // 2**20,
         "slideSuffixes": sorted({*SLIDE_SUFFIXES} - CROP_SUFFIXES),
         "language": language,
-        "guide": guide,
+        "guide": [
+            {
+                "key": "",
+                "name": localized(label, "name", language),
+                "text": definition_of(label, language),
+                "picture": service.references.get(label.id, ""),
+            }
+            for label in model.facts.labels
+        ],
         "translations": {**catalogue(language, "serve"), **catalogue(language, "viewer")},
     }
     content = (

@@ -107,10 +107,9 @@ function showPrediction(prediction) {
   byId("found").hidden = false;
   const called = prediction.labels.filter((label) => label.called).map(nameOf);
   byId("call").textContent = prediction.assessed ? called.join(translate("sign|, ")) || translate("no label") : translate("not assessed as a glomerulus");
-  byId("coverage").textContent = prediction.assessed
-    ? translate("the labels above the threshold hold the true one in {n} of 100 images like the validation images; a label below it is less likely, not excluded", { n: Math.round(100 * prediction.coverage) })
-    : translate("probabilities mean nothing for it");
-  byId("labels").replaceChildren(...(prediction.assessed ? prediction.labels.map(row) : []));
+  byId("coverage").textContent = translate("the labels above the threshold hold the true one in {n} of 100 images like the validation images; a label below it is less likely, not excluded", { n: Math.round(100 * prediction.coverage) });
+  byId("labels").closest("table").hidden = !prediction.assessed;
+  byId("labels").replaceChildren(...prediction.labels.map(row));
   showReferral(prediction);
   showOverlay(prediction);
   items(byId("notes"), prediction.notes);
