@@ -3,8 +3,9 @@ and an image or slide kills each worker that opens it. What comes out is what on
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -87,9 +88,9 @@ def address(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 @pytest.mark.parametrize("name", STEPS)
 def test_workers_in_other_folders_give_the_bytes_of_one_process(name, home, address) -> None:
-    done = glomerulab(home, *STEPS[name], "--out", f"there/{name}", "--scheduler", address)
+    done = glomerulab(home, *STEPS[name], "--out", f"whole/{name}-there", "--scheduler", address)
     assert done.returncode == 0, done.stderr
-    there, whole = content(home / "there" / name), content(home / "whole" / name)
+    there, whole = content(home / "whole" / f"{name}-there"), content(home / "whole" / name)
     assert there.keys() == whole.keys()
     assert [key for key in whole if there[key] != whole[key]] == []
 
@@ -109,6 +110,61 @@ def test_the_reports_of_a_cohort_are_those_of_one_process(home, address) -> None
     done = glomerulab(home, "report", "two", *options, "--scheduler", address)
     assert done.returncode == 0, done.stderr
     assert content(home / "two") == content(home / "one")
+
+
+def begin(home: Path, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=home,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def n_results(folder: Path) -> int:
+    """Count the files that items wrote, in folders of their own."""
+    return sum(1 for path in folder.glob("*/**/*") if path.is_file() and path.suffix != ".lock")
+
+
+def test_commands_go_on_after_their_client_a_worker_and_the_scheduler_were_killed(
+    home, tmp_path
+) -> None:
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    steps = {name: STEPS[name] for name in ("extract", "normalize", "explain", "segment")}
+    outs = {name: f"whole/{name}-killed" for name in steps}
+    commands = [(*steps[name], "--out", outs[name], "--scheduler", address) for name in steps]
+
+    def run_until(n: int, end: Callable[[subprocess.Popen[str]], None]) -> list[str]:
+        """Begin each command, interfere when it has written n files more, and await its end."""
+        told = []
+        for name, command in zip(steps, commands, strict=True):
+            before = n_results(home / outs[name])
+            client = begin(home, *command)
+            enough = partial(lambda name, n: n_results(home / outs[name]) >= n, name, before + n)
+            wait_until(lambda: enough() or client.poll() is not None)  # noqa: B023
+            end(client)
+            told.append(client.communicate(timeout=120)[1])
+        return told
+
+    with scheduler(port) as first, worker(port, "--no-nanny", folder=tmp_path) as one:
+        with worker(port, folder=tmp_path):
+            run_until(1, lambda client: client.kill())
+            run_until(1, lambda _: one.kill())
+        with worker(port, folder=tmp_path):
+            (tmp_path / "again").mkdir()
+            shutil.rmtree(home / outs["extract"])
+            told = run_until(1, lambda _: first.kill())
+    assert "scheduler was lost" in told[0]
+    assert all("no Dask scheduler answers" in text for text in told[1:])
+    assert not any("Traceback" in text for text in told)
+    with scheduler(port), worker(port, folder=tmp_path):
+        told = run_until(0, lambda _: None)
+    for name in steps:
+        assert content(home / outs[name]) == content(home / "whole" / name), told
+        assert not list((home / outs[name]).rglob("*.partial-*"))
 
 
 @pytest.mark.parametrize("name", ["extract", "detect", "segment", "predict"])
@@ -141,7 +197,9 @@ def test_an_image_that_kills_each_worker_is_named_and_the_others_are_done(
     manifest = pd.read_csv(home / CROPS)
     first = home / "whole" / "extract" / manifest["image_path"].iloc[0]
     shutil.copy(first, home / "whole" / "extract" / f"{KILLS}.png")
-    row = manifest.iloc[:1].assign(image_id=KILLS, image_path=f"{KILLS}.png")
+    row = manifest.iloc[:1].assign(
+        image_id=KILLS, image_path=f"{KILLS}.png", slide_id=KILLS, region_id=KILLS
+    )
     pd.concat([manifest, row]).to_csv(home / "whole" / "extract" / "with.csv", index=False)
     given = ("manifest", "check", CROPS) if name == "manifest" else STEPS[name]
     arguments = [one if one != CROPS else "whole/extract/with.csv" for one in given]
@@ -164,7 +222,7 @@ def test_an_image_that_kills_each_worker_is_named_and_the_others_are_done(
 
 def test_a_worker_whose_disk_is_full_leaves_its_work_to_the_other(home, tmp_path) -> None:
     port = free_port()
-    small = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    small = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(small)
     full = ENVIRONMENT | {"PYTHONPATH": f"{tmp_path / 'hook'}:{ENVIRONMENT['PYTHONPATH']}"}

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from scipy.stats import binomtest
-
 from glomerulab.cases.calls import LabelSet
 from glomerulab.cases.counting import Glomerulus
 from glomerulab.cases.rules import Finding, Grade, Item, RuleSet, code_of, matching_labels
@@ -146,6 +144,8 @@ class LabelCount:
         """
         if not self.n_of:
             return None
+        from scipy.stats import binomtest  # takes a while to load
+
         interval = binomtest(self.n_with, self.n_of).proportion_ci(0.95, method="wilson")
         return float(interval.low), float(interval.high)
 

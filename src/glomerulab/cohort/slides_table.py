@@ -82,8 +82,11 @@ def read_slides(path: Path) -> list[SlideEntry]:
         for name in {entry.slide_id, *others}
     )
     return [
-        replace(entry, other_names=tuple(n for n in others if names[n] == 1))
-        for entry, others in zip(entries, of_file, strict=True)
+        SlideEntry(
+            *(one.path, one.slide_id, one.patient_id, one.stain, one.mpp, one.further),
+            other_names=tuple([name for name in others if names[name] == 1]),
+        )
+        for one, others in zip(entries, of_file, strict=True)  # `replace` takes twice as long
     ]
 
 
@@ -183,7 +186,7 @@ def _entry(row: dict[str, str], others: tuple[str, ...], table: Path, line: str)
         row.get("patient_id") or None,
         stain,
         _mpp(row.get("mpp"), table, line),
-        tuple((name, row[name]) for name in others),
+        tuple([(name, row[name]) for name in others]),
     )
 
 

@@ -260,8 +260,9 @@ def _cases(source: Source) -> tuple[pd.DataFrame, list[NDArray[np.intp]]]:
         ids = table["patient_id"].fillna(table["slide_id"]).fillna(table["image_id"])
         of_row = ids.astype(str).to_numpy(dtype=object)
     numbers, cases = pd.factorize(of_row)
-    ends = np.cumsum(np.bincount(numbers, minlength=len(cases)))
-    rows = np.split(np.argsort(numbers, kind="stable"), ends)[:-1]
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(np.bincount(numbers, minlength=len(cases))).tolist()
+    rows = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     digests = [_digest("\n".join([texts[row] for row in some])) for some in rows]
     names = distinct_names(list(cases))
     table = pd.DataFrame({"case": cases, "name": names, "source": digests}, dtype=object)

@@ -4,17 +4,16 @@ import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pydicom
+from typing import TYPE_CHECKING, Any
 
 from glomerulab.errors import SlideError
+
+if TYPE_CHECKING:  # few slides are DICOM, and pydicom takes a while to load
+    import pydicom
 
 __all__ = ["read_file", "read_header"]
 
 DAMAGE = (
-    pydicom.errors.InvalidDicomError,
-    pydicom.errors.BytesLengthException,
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -31,7 +30,7 @@ DAMAGE = (
 """What pydicom raises for damaged files."""
 
 
-def read_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset | None:
+def read_header(path: Path, tags: Sequence[str]) -> "pydicom.Dataset | None":
     """Read tags of a DICOM file, by keyword; None where it is not DICOM or they are damaged."""
     try:
         return _read(path, stop_before_pixels=True, specific_tags=list(tags))
@@ -39,7 +38,7 @@ def read_header(path: Path, tags: Sequence[str]) -> pydicom.Dataset | None:
         return None
 
 
-def read_file(path: Path) -> pydicom.FileDataset:
+def read_file(path: Path) -> "pydicom.FileDataset":
     """Read a DICOM file with its pixels.
 
     Raises
@@ -53,12 +52,17 @@ def read_file(path: Path) -> pydicom.FileDataset:
         raise SlideError("the DICOM file is damaged; copy it again", where=str(path)) from error
 
 
-def _read(path: Path, **options: Any) -> pydicom.FileDataset:  # noqa: ANN401 - of pydicom
+def _read(path: Path, **options: Any) -> "pydicom.FileDataset":  # noqa: ANN401 - of pydicom
+    import pydicom
+
     with warnings.catch_warnings():
         # Values of an unusual form are no damage; a file that ends early is.
         warnings.simplefilter("ignore", UserWarning)
         warnings.filterwarnings("error", "End of file", UserWarning)
-        found = pydicom.dcmread(path, **options)
+        try:
+            found = pydicom.dcmread(path, **options)
+        except pydicom.errors.InvalidDicomError as error:
+            raise ValueError(str(error)) from error
         for _ in found.iterall():  # values are decoded when they are used first
             pass
     return found

@@ -1,14 +1,17 @@
 """Find slide files: one file per slide, or the files of one DICOM series."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pydicom
 from pydantic import BaseModel, ConfigDict, Field
 
 from glomerulab.errors import SlideError
 from glomerulab.runtime.files import existing_path
 from glomerulab.slides.dicom import read_header
 from glomerulab.slides.sources import OpenSlideSource, detect_vendor
+
+if TYPE_CHECKING:
+    import pydicom
 
 __all__ = ["DICOM_SUFFIXES", "SLIDE_SUFFIXES", "DicomReference", "dicom_reference", "find_slides"]
 
@@ -138,7 +141,7 @@ def dicom_reference(path: Path) -> DicomReference | None:
     )
 
 
-def _header(path: Path) -> pydicom.Dataset | None:
+def _header(path: Path) -> "pydicom.Dataset | None":
     """Return the identifying tags of a file; None where it is not DICOM or lacks them."""
     found = read_header(path, TAGS)
     return (
