@@ -74,17 +74,17 @@ def segmenter_notes(card: SegmenterCard, run: str) -> list[str]:
             "they are not assessed; a Dice of at least {least} is needed.",
             segmenter=run,
             structures=", ".join(
-                f"{structure(name).name} (Dice {dice:.2f})" for name, dice in hardly.items()
+                f"{structure(name).name.lower()} (Dice {dice:.2f})" for name, dice in hardly.items()
             ),
             least=f"{MIN_DICE:.2f}",
         )
         notes.append(note.en)
-    if unscored := [structure(name).name for name in card.structures if name not in card.dice]:
+    if unscored := [name for name in card.structures if name not in card.dice]:
         note = Note.of(
             "It is not known how well the segmenter {segmenter} finds {structures}: it was not "
             "scored on images that it never saw and on which they are marked.",
             segmenter=run,
-            structures=", ".join(unscored),
+            structures=", ".join(structure(name).name.lower() for name in unscored),
         )
         notes.append(note.en)
     for name, similar in own_structures(card.structures).items():

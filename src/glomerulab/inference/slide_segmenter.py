@@ -233,7 +233,7 @@ def _outside_note(outside: Mapping[str, float], slide_id: str) -> Note:
                 translate(
                     "{structure} ({n} %)",
                     language,
-                    structure=structure(name).name_in(language),
+                    structure=structure(name).name_in(language).lower(),
                     n=f"{100 * share:.0f}",
                 )
                 for name, share in outside.items()

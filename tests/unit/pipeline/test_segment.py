@@ -183,9 +183,9 @@ def test_what_the_segmenter_hardly_finds_is_outlined_and_not_counted(cohort, tmp
     assert summary.structures["glomerulus"].n_in_cortex is None
     reason = summary.not_assessed["cortex"]
     assert (reason.segmenter, reason.dice) == ("segmenter", 0.1)
-    assert any("Cortex (Dice 0.10)" in note for note in summary.notes)
-    assert any("Cortex (Dice 0.10)" in note for note in done.notes)
-    assert any("not known" in note and "Glomerulus" in note for note in done.notes)
+    assert any("cortex (Dice 0.10)" in note for note in summary.notes)
+    assert any("cortex (Dice 0.10)" in note for note in done.notes)
+    assert any("not known" in note and "glomerulus" in note for note in done.notes)
     outlines = json.loads((folder / "structures.geojson").read_text())["features"]
     assert any(one["properties"]["classification"]["name"] == "cortex" for one in outlines)
     assert {row["in_cortex"] for row in rows(folder / "objects.csv")} == {""}

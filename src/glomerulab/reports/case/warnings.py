@@ -75,7 +75,8 @@ def _of_outlines(case: Case, language: Language) -> list[CaseWarning]:
 
 
 def _structure_names() -> dict[str, str]:
-    return {one.name: one.name_in("zh") for one in KNOWN_STRUCTURES}
+    names = {one.name: one.name_in("zh") for one in KNOWN_STRUCTURES}
+    return names | {name.lower(): chinese for name, chinese in names.items()}
 
 
 EDITS: dict[str, tuple[str, str]] = {
