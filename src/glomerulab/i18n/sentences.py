@@ -9,7 +9,7 @@ from glomerulab.i18n.catalogue import Language, catalogue, translate
 __all__ = ["translate_filled"]
 
 BRACES = re.compile(r"\\\{(\w+)\\\}")  # as `re.escape` writes them
-NUMBERS = frozenset({"n", "m"})
+NUMBERS = frozenset({"n", "m", "k"})
 LIST_WORDS = 2
 """Of each part of a list of names, whose commas are those of the language."""
 LABEL, LOGIN = "label", "login"
@@ -33,8 +33,9 @@ def translate_filled(
     text : str
     language : {"en", "zh"}
     part : str
-        The file of the catalogue. A key's names in braces match any values, ``{n}`` and ``{m}``
-        numbers. Values are translated in turn, but for ``{login…}``; ``{label…}`` holds ids.
+        The file of the catalogue. A key's names in braces match any values, ``{n}``, ``{m}`` and
+        ``{k}`` numbers. Values are translated in turn, but for ``{login…}``; ``{label…}`` holds
+        ids.
     names : callable, optional
         Called to get names in the language that the catalogue does not know: of labels by their
         ids for ``{label…}``, which are put in in English too, and in other places by their text.

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from glomerulab.i18n.catalogue import Language, translate
+from glomerulab.cases.rules import BUILT_IN_RULE_SETS, load_rule_set
+from glomerulab.i18n.catalogue import Language, localized, translate
 from glomerulab.reports.html import page_environment
 from glomerulab.runtime.files import atomic_write
 
@@ -57,10 +58,22 @@ def write_cohort_page(facts: CohortFacts, path: Path, *, language: Language = "e
             language=language,
             _=partial(translate, language=language),
             count=partial(_count, language),
+            names=_names(language),
         )
     )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _names(language: Language) -> dict[str, str]:
+    """Return items and grades of the built-in rule sets by their English."""
+    found = {}
+    for rules in map(load_rule_set, BUILT_IN_RULE_SETS):
+        of = localized(rules, "name", language) + translate("sign|: ", language)
+        for item in rules.items:
+            found[f"{rules.name}: {item.name}"] = of + localized(item, "name", language)
+            found |= {one.grade: localized(one, "grade", language) for one in item.grades}
+    return found
 
 
 def _count(language: Language, number: int, singular: str, plural: str) -> str:

@@ -68,7 +68,8 @@ def test_a_stain_check_is_chinese_as_a_whole(tmp_path) -> None:
         ),
         unreadable=("x.png: 3",),
     )
-    for number, one in enumerate((check, poor)):
+    several = replace(check, parts=(check.parts[0], replace(check.parts[0], stain="PAS")))
+    for number, one in enumerate((check, poor, several)):
         out = tmp_path / f"out{number}"
         done = write_stain_check(one, out, is_synthetic=True, language="zh")
         page = done.html_path.read_text("utf-8")
@@ -77,6 +78,9 @@ def test_a_stain_check_is_chinese_as_a_whole(tmp_path) -> None:
         assert ENGLISH.search(" ".join(re.findall(r'(?:alt|aria-label)="([^"]*)"', page))) is None
         for text in ("染色检查", "平衡准确率", "归一化前后及参考图像"):
             assert text in page
+    assert (
+        "HE 归一化前 0.90、归一化后 0.40（随机水平最高 0.45）；PAS 归一化前 0.90、归一化后" in page
+    )
 
 
 def test_the_page_of_a_cohort_is_chinese_as_a_whole(tmp_path) -> None:
@@ -93,14 +97,15 @@ def test_the_page_of_a_cohort_is_chinese_as_a_whole(tmp_path) -> None:
         n_failures=12,
         reasons=(("坏文件", 7),),
         n_other_reasons=2,
-        grades={"Oxford C": (("", 4), ("?", 5), ("C1", 6))},
+        grades={"Berden (ANCA): Class": (("", 4), ("?", 5), ("focal", 6)), "我的": (("X", 1),)},
         slowest=(("p1", "p1", 20.5),),
     )
     write_cohort_page(facts, tmp_path / "zh.html", language="zh")
     page = (tmp_path / "zh.html").read_text("utf-8")
     assert [text for text in _texts(page) if ENGLISH.search(text)] == []
     assert "1,200 例中 1190 例完成" in page
-    assert "未评估：4、几种皆可能：5、C1：6" in page
+    assert "Berden 分型（ANCA）：分型" in page
+    assert "未评估：4、几种皆可能：5、局灶型：6" in page
     write_cohort_page(facts, tmp_path / "en.html")
     assert "in 31,000 images. A person must look at 900 images, in 1 case." in (
         tmp_path / "en.html"
