@@ -10,7 +10,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,11 @@ class Inbox:
             raise ConfigError(
                 "--inbox must be the folder of --slides, or a folder within it", where=str(folder)
             )
-        make_folder(self.results)
+        self._within = self.folder.relative_to(root)
+        if not self.results.exists():
+            make_folder(self.results)
+            # Who may read the slides may read what is found on them.
+            self.results.chmod(self.folder.stat().st_mode & 0o777)
         self._lock = ExitStack()
         busy = "another server watches this inbox; end it first"
         self._lock.enter_context(exclusive_lock(self.results / LOCK_FILE, busy=busy))
@@ -91,26 +95,34 @@ class Inbox:
             record.inbox_folder: record
             for record in self._jobs.of_client(INBOX_CLIENT)
             if record.inbox_folder is not None
+            and Path(record.request.slides[0].path).parent == self._within
         }
         for name, record in records.items():
-            self._write(self.results / name, record)
+            with self._logged(name):
+                self._write(self.results / name, record)
         now = dict(_slides(self.folder))
         complete = [name for name, state in now.items() if self._last.get(name) == state]
         self._last = now
         for name in complete:
-            try:
+            with self._logged(name):
                 place = self.results / _folder_name(name, now[name][0])
                 if place.name not in records and not place.exists():
                     self._add(name, place)
-            except BusyError:  # there is room again when some jobs have ended
-                return
-            except Exception:  # such as a name that is no text; the others are queued
-                log.exception("slide %r of the inbox %s", name, self.folder)
+
+    @contextmanager
+    def _logged(self, name: str) -> Iterator[None]:
+        """Log what goes wrong with one slide, such as a name that is no text."""
+        try:
+            yield
+        except BusyError:  # there is room again when some jobs have ended
+            pass
+        except Exception:
+            log.exception("%r of the inbox %s", name, self.folder)
 
     def _add(self, name: str, place: Path) -> None:
-        path = (self.folder / name).relative_to(self._jobs.settings.slides.root)
+        path = (self._within / name).as_posix()
         request = JobRequest(
-            slides=(SlideRequest(path=path.as_posix()),), detect=True, language=self._language
+            slides=(SlideRequest(path=path),), detect=True, language=self._language
         )
         self._write(place, self._jobs.add(request, INBOX_CLIENT, inbox_folder=place.name))
 

@@ -194,13 +194,32 @@ def test_more_slides_than_jobs_may_wait_are_done_bit_by_bit(watched) -> None:
     until(lambda: len(one.ended()) == 3)
 
 
-def test_names_that_are_no_text_stop_nothing(watched) -> None:
+def test_what_goes_wrong_with_one_slide_stops_no_other(watched) -> None:
     one = watched()
-    one.put("a\udce9.svs")
+    one.put("a\udce9.svs")  # no text
+    one.put("b.svs")
+    one.put("c.svs")
+    one.watch()
+    (one.inbox.results / _folder_name("b.svs", len(b"slide"))).write_text("in its place")
+    until(lambda: "inbox/c.svs" in one.ended())
+    assert one.inbox.is_alive
+
+
+def test_results_of_another_inbox_are_not_put_here(watched) -> None:
+    one = watched()
+    request = JobRequest(slides=(SlideRequest(path="other/a.svs"),), detect=True)
+    one.jobs.add(request, INBOX_CLIENT, inbox_folder="a.svs-0")
     one.put("b.svs")
     one.watch()
     until(lambda: "inbox/b.svs" in one.ended())
-    assert one.inbox.is_alive
+    assert list(one.ended()) == ["inbox/b.svs"]
+
+
+def test_who_may_read_the_slides_may_read_the_results(watched) -> None:
+    one = watched()
+    one.folder.chmod(0o750)
+    one.watch()
+    assert one.inbox.results.stat().st_mode & 0o777 == 0o750
 
 
 def test_two_servers_do_not_watch_one_inbox(watched) -> None:
