@@ -118,8 +118,8 @@ def resume(n_cases: int) -> None:
     from glomerulab.pipeline.cohort import CohortFolder
 
     run = small_run()
-    print("| done | seconds to the first new case | of one core |")
-    print("|---|---|---|")
+    print("| done | first new case begun, s | of one core | ended, s | of one core |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as home:
         table = Path(home) / "slides.csv"
         rows = [f"missing.tif,s{n},p{n},PAS\n" for n in range(n_cases)]
@@ -131,20 +131,23 @@ def resume(n_cases: int) -> None:
             status.mkdir(parents=True)
             for number in range(int(share * n_cases)):
                 (status / f"p{number}.done.json").write_text("{}")
-            first = [status / f"p{int(share * n_cases)}.{end}.json" for end in ("done", "failed")]
+            first = status / f"p{int(share * n_cases)}"
+            ends = [first.with_suffix(f".{end}.json") for end in ("done", "failed")]
             command = [*COMMAND, "predict", table, "--model", run, "--regions", home]
             start = time.perf_counter()
             process = subprocess.Popen(
                 [*map(str, command), "--out", str(out), "--cohort"], stderr=subprocess.DEVNULL
             )
-            while not any(one.exists() for one in first) and process.poll() is None:
-                time.sleep(0.02)
-            seconds = time.perf_counter() - start
-            used = psutil.Process(process.pid).cpu_times()
+            cells = []
+            for marks in ([first.with_suffix(".claim"), *ends], ends):
+                while not any(one.exists() for one in marks) and process.poll() is None:
+                    time.sleep(0.01)
+                used = psutil.Process(process.pid).cpu_times()
+                cells += [time.perf_counter() - start, used.user + used.system]
             process.kill()
             process.wait()
-            core = used.user + used.system
-            print(f"| {share:.0%} of {n_cases} | {seconds:.1f} | {core:.1f} |", flush=True)
+            row = " | ".join(f"{cell:.1f}" for cell in cells)
+            print(f"| {share:.0%} of {n_cases} | {row} |", flush=True)
         assert CohortFolder(out).states()
 
 

@@ -133,7 +133,7 @@ def test_commands_go_on_after_their_client_a_worker_and_the_scheduler_were_kille
 ) -> None:
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
-    steps = {name: STEPS[name] for name in ("extract", "normalize", "explain", "segment")}
+    steps = {name: STEPS[name] for name in ("extract", "normalize")}
     outs = {name: f"whole/{name}-killed" for name in steps}
     commands = [(*steps[name], "--out", outs[name], "--scheduler", address) for name in steps]
 
@@ -144,9 +144,13 @@ def test_commands_go_on_after_their_client_a_worker_and_the_scheduler_were_kille
             before = n_results(home / outs[name])
             client = begin(home, *command)
             enough = partial(lambda name, n: n_results(home / outs[name]) >= n, name, before + n)
-            wait_until(lambda: enough() or client.poll() is not None)  # noqa: B023
-            end(client)
-            told.append(client.communicate(timeout=120)[1])
+            try:
+                wait_until(lambda: enough() or client.poll() is not None)  # noqa: B023
+                end(client)
+                told.append(client.communicate(timeout=120)[1])
+            finally:
+                client.kill()
+                client.communicate()
         return told
 
     with scheduler(port) as first, worker(port, "--no-nanny", folder=tmp_path) as one:
@@ -154,11 +158,9 @@ def test_commands_go_on_after_their_client_a_worker_and_the_scheduler_were_kille
             run_until(1, lambda client: client.kill())
             run_until(1, lambda _: one.kill())
         with worker(port, folder=tmp_path):
-            (tmp_path / "again").mkdir()
             shutil.rmtree(home / outs["extract"])
             told = run_until(1, lambda _: first.kill())
-    assert "scheduler was lost" in told[0]
-    assert all("no Dask scheduler answers" in text for text in told[1:])
+    assert "no Dask scheduler answers" in told[-1]
     assert not any("Traceback" in text for text in told)
     with scheduler(port), worker(port, folder=tmp_path):
         told = run_until(0, lambda _: None)
@@ -195,14 +197,16 @@ def test_an_image_that_kills_each_worker_is_named_and_the_others_are_done(
     name, home, address
 ) -> None:
     manifest = pd.read_csv(home / CROPS)
-    first = home / "whole" / "extract" / manifest["image_path"].iloc[0]
-    shutil.copy(first, home / "whole" / "extract" / f"{KILLS}.png")
+    folder = home / "whole" / "with"
+    folder.mkdir(exist_ok=True)
+    manifest["image_path"] = "../extract/" + manifest["image_path"]
+    shutil.copy(folder / manifest["image_path"].iloc[0], folder / f"{KILLS}.png")
     row = manifest.iloc[:1].assign(
         image_id=KILLS, image_path=f"{KILLS}.png", slide_id=KILLS, region_id=KILLS
     )
-    pd.concat([manifest, row]).to_csv(home / "whole" / "extract" / "with.csv", index=False)
+    pd.concat([manifest, row]).to_csv(folder / "manifest.csv", index=False)
     given = ("manifest", "check", CROPS) if name == "manifest" else STEPS[name]
-    arguments = [one if one != CROPS else "whole/extract/with.csv" for one in given]
+    arguments = [one if one != CROPS else "whole/with/manifest.csv" for one in given]
     out = ("--out", f"killed/{name}") if name != "manifest" else ()
     done = glomerulab(home, *arguments, *out, "--scheduler", address)
     assert done.returncode == 1
