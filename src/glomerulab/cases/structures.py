@@ -323,16 +323,15 @@ def _hardly_found(found: Mapping[str, HardlyFound], language: Language) -> str:
     first = next(iter(found.values()))
     structures = [
         translate(
-            "{structure} (Dice {dice})",
+            "{structure} (Dice {n})",
             language,
             structure=_within_sentence(name, language),
-            dice=f"{one.dice:.2f}",
+            n=f"{one.dice:.2f}",
         )
         for name, one in found.items()
     ]
     return translate(
-        "the segmenter {segmenter} hardly finds {structures} on images that it never saw; a Dice "
-        "of at least {least} is needed",
+        "the segmenter {segmenter} hardly finds {structures}; a Dice of at least {least} is needed",
         language,
         segmenter=first.segmenter,
         structures=translate("sign|, ", language).join(structures),

@@ -152,7 +152,9 @@ def test_what_the_segmenter_hardly_finds_is_not_assessed_on_every_page(folder, t
 
 
 def test_scores_and_names_in_notes_are_in_chinese(folder, tmp_path) -> None:
-    card = ByColour(dice={"glomerulus": 0.04}).card
+    card = ByColour(dice={"glomerulus": 0.04, "cortex": 0.1}).card.model_copy(
+        update={"structures": ("cortex", "glomerulus", "tuft", "fibrosis")}
+    )
     scores = (
         "On images that the segmenter never saw (groups: 3): Glomerulus Dice 0.04 (95 % interval "
         "0.00 to 0.10); Glomerulus: 1 of 9 found, 1 of 4 proposals right; right is an overlap "
