@@ -18,7 +18,7 @@ from glomerulab.structures.instances import find_objects
 from glomerulab.structures.maps import LAYERS
 from glomerulab.structures.polygons import object_polygon, rings
 
-__all__ = ["Detections", "Detector", "open_detector"]
+__all__ = ["GLOMERULUS", "Detections", "Detector", "open_detector"]
 
 GLOMERULUS = "glomerulus"
 

@@ -7,7 +7,7 @@ from glomerulab.cases.case_folder import STRUCTURES_FOLDER, Note, SlideFacts
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError
 from glomerulab.images import write_image
-from glomerulab.inference.detector import Detector, open_detector
+from glomerulab.inference.detector import GLOMERULUS, Detector, open_detector
 from glomerulab.pipeline.crop_plan import Failure
 from glomerulab.pipeline.proposals import PROPOSALS_FOLDER, check_proposals, propose
 from glomerulab.runtime.files import StrPath, make_folder
@@ -88,7 +88,16 @@ class SlideReader:
             for name in self.empty_slides
         ]
         found += self._notes
-        seen = self.detector.segmenter.card.stains_seen
+        card = self.detector.segmenter.card
+        if (dice := card.hardly_found.get(GLOMERULUS)) is not None:
+            found.append(
+                Note.of(
+                    "The detector hardly finds glomeruli: its Dice on images that it never saw is "
+                    "{n}.",
+                    n=f"{dice:.2f}",
+                )
+            )
+        seen = card.stains_seen
         unseen = self._stains - {*seen, "None"}
         if seen and unseen:
             found.append(

@@ -179,6 +179,16 @@ def test_proposals_are_evaluated_and_marked_as_proposals(
     assert "2 of 2 glomeruli were proposed by a detector" in adequacy.items[0].warnings[-1]["en"]
 
 
+def test_a_detector_that_hardly_finds_glomeruli_is_told(large, trained, tmp_path) -> None:
+    detector = write_segmenter(tmp_path / "poor", more="dice = { glomerulus = 0.07 }")
+    detected(large, trained, tmp_path / "out", detector)
+    (case,) = build_cases(read_case_folder(tmp_path / "out"))
+    assert any("hardly" in note.en and "0.07" in note.en for note in case.notes)
+    assert case.structures["glomeruli"].value is None
+    assert "0.07" in case.structures["glomeruli"].basis["en"]
+    assert case.structures["cortex_mm2"].value.likely == pytest.approx(1.48 * 0.78 * 2, rel=0.02)
+
+
 def test_proposals_on_two_sections_are_never_taken_for_one(large, trained, tmp_path, detector):
     disc_slide(large / "s2.tif", [(400, 300, 90)], mpp=1.0)
     detected(large, trained, tmp_path / "out", detector)
