@@ -7,13 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from glomerulab.cases.calls import GlomerulusCall, LabelSet
-from glomerulab.cases.case_folder import (
-    STRUCTURES_FOLDER,
-    CaseFacts,
-    CaseFolder,
-    Note,
-    SlideFacts,
-)
+from glomerulab.cases.case_folder import CaseFacts, CaseFolder, Note, SlideFacts
 from glomerulab.cases.corrections import (
     Correction,
     OutdatedCorrection,
@@ -27,6 +21,7 @@ from glomerulab.cases.grading import CaseSummary, summarize_case
 from glomerulab.cases.rules import BUILT_IN_RULE_SETS, RuleSet, load_rule_set
 from glomerulab.cases.structures import CaseStructures, read_case_structures
 from glomerulab.runtime.files import StrPath
+from glomerulab.structures.summary import STRUCTURES_FOLDER
 from glomerulab.taxonomy import Taxonomy
 
 __all__ = ["Case", "build_cases"]

@@ -40,7 +40,6 @@ from glomerulab.taxonomy import Label, Taxonomy
 __all__ = [
     "CASE_FILE",
     "PREDICTIONS_FILE",
-    "STRUCTURES_FOLDER",
     "CalibrationFacts",
     "CaseFacts",
     "CaseFolder",
@@ -57,8 +56,6 @@ __all__ = [
 
 CASE_FILE = "case.json"
 PREDICTIONS_FILE = "predictions.csv"
-STRUCTURES_FOLDER = "structures"
-"""With a folder of each slide on which a detector outlined more than glomeruli."""
 STATES = ("present", "absent", "either")
 HINT = "run `glomerulab predict` again, or correct the cell"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from glomerulab.cases.case_folder import STRUCTURES_FOLDER, Note, SlideFacts
+from glomerulab.cases.case_folder import Note, SlideFacts
 from glomerulab.cohort.slides_table import SlideEntry
 from glomerulab.errors import GlomerulabError
 from glomerulab.images import write_image
@@ -16,6 +16,7 @@ from glomerulab.runtime.progress import Track
 from glomerulab.slides.cutting import close_current_slide, current_slide
 from glomerulab.slides.files import dicom_reference
 from glomerulab.slides.slide import Slide
+from glomerulab.structures.summary import STRUCTURES_FOLDER
 
 __all__ = ["SlideReader"]
 

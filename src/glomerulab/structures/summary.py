@@ -18,6 +18,7 @@ from glomerulab.runtime.files import atomic_write, read_content
 
 __all__ = [
     "EITHER",
+    "STRUCTURES_FOLDER",
     "SUMMARY_FILE",
     "HardlyFound",
     "Range",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 SUMMARY_FILE = "summary.json"
+STRUCTURES_FOLDER = "structures"
+"""In a predictions folder, with a folder of each slide that a detector outlined."""
 TOLERANCE = 1e-9
 ATROPHY = "atrophic_tubule"
 FIBROSIS = "fibrosis"

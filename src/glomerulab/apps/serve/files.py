@@ -7,11 +7,12 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from glomerulab.apps.web.security import NOTICE
-from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE, STRUCTURES_FOLDER
+from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE
 from glomerulab.errors import NotAllowedError, UnknownRecordError
 from glomerulab.runtime.files import atomic_write
 from glomerulab.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES
 from glomerulab.slides.regions.files import REGION_SUFFIXES
+from glomerulab.structures.summary import STRUCTURES_FOLDER
 
 MAX_LENGTH = 1024
 MAX_SHOWN = 200

@@ -22,12 +22,12 @@ from glomerulab.apps.serve.job_records import (
     JobResult,
     with_field_names,
 )
-from glomerulab.cases.case_folder import STRUCTURES_FOLDER, rewrite_facts
+from glomerulab.cases.case_folder import rewrite_facts
 from glomerulab.errors import CheckpointError, ConfigError, GlomerulabError
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder
 from glomerulab.runtime.parallel import end_with_parent
 from glomerulab.runtime.progress import Description
-from glomerulab.structures.summary import SUMMARY_FILE
+from glomerulab.structures.summary import STRUCTURES_FOLDER, SUMMARY_FILE
 
 if TYPE_CHECKING:
     from glomerulab.inference.detector import Detector
