@@ -228,3 +228,39 @@ def test_a_failing_disk_is_reported_in_one_line_and_leaves_only_complete_files(
     assert not list(tmpfs.rglob("*.partial-*"))
     for path in tmpfs.rglob("*.png"):
         read_image(path)
+
+
+TOO_LONG = (
+    "report NAME",
+    "extract NAME --regions NAME --out OUT --mpp 1",
+    "slide info NAME",
+    "evaluate NAME",
+    "manifest check NAME.csv",
+    "annotate serve --db OUT/a.db --manifest NAME",
+)
+
+
+@pytest.mark.parametrize("line", TOO_LONG)
+@pytest.mark.parametrize("letter", ["a", "\u817e"])
+def test_a_name_that_no_disk_takes_ends_in_one_line(
+    run: Run, tmp_path: Path, line: str, letter: str
+) -> None:
+    done = run(*split_command(line, NAME=tmp_path / (letter * 300), OUT=tmp_path))
+    assert done.returncode == 1
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("glomerulab: ")
+
+
+def test_a_slide_whose_name_no_disk_takes_does_not_stop_the_others(
+    run: Run, tmp_path: Path, make_slide: Callable[..., Path]
+) -> None:
+    slide = make_slide("good.tif", size=(700, 600))
+    write_regions([Region.from_box("g1", Box(100, 100, 200, 200))], tmp_path / "good.geojson")
+    table = tmp_path / "slides.csv"
+    rows = [f"{slide},good,p1,PAS", f"{'x' * 300}.tif,bad,p2,PAS"]
+    table.write_text("\n".join(["slide_path,slide_id,patient_id,stain", *rows]) + "\n")
+    out = tmp_path / "out"
+    done = run(*f"extract {table} --regions {tmp_path} --out {out} --mpp 1".split())
+    assert done.returncode == 1
+    assert len(read_manifest(out / "manifest.csv").table) == 1
+    assert "bad" in (out / "failures.csv").read_text()

@@ -7,7 +7,7 @@ that ``--help`` is fast.
 import atexit
 import gc
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -93,12 +93,30 @@ app.command()(override)
 
 
 def main() -> None:
-    """Run the command line; a `GlomerulabError` is one line on standard error and exit code 1."""
+    """Run the command line; an error is one line on standard error and exit code 1.
+
+    That of a file whose folder may not be entered, or whose name no disk takes, comes from wherever
+    it is first looked for.
+    """
     # At exit Python collects garbage several times: with torch that is half a million objects and
     # seconds in which a finished command seems to hang.
     atexit.register(gc.freeze)
     try:
         app()
+    except OSError as error:
+        if not error.filename or not error.strerror:
+            raise
+        _end(
+            GlomerulabError(
+                f"the file or folder cannot be used ({error.strerror}); check its name and its "
+                "permissions",
+                where=str(error.filename),
+            )
+        )
     except GlomerulabError as error:
-        sys.stderr.write(f"glomerulab: {error}\n")
-        sys.exit(1)
+        _end(error)
+
+
+def _end(error: GlomerulabError) -> NoReturn:
+    sys.stderr.write(f"glomerulab: {error}\n")
+    sys.exit(1)

@@ -25,6 +25,8 @@ from threading import Event, Thread
 from typing import Any, Literal
 
 import pandas as pd
+from pandas.api.types import infer_dtype
+from pyarrow import ArrowException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glomerulab.cases.case_folder import CASE_FILE
@@ -175,13 +177,17 @@ class CohortFolder:
         self.record()
         path = self.folder / CASES_TABLE
         try:
-            return pd.read_parquet(path, columns=["case", "name", "source"])
-        except (OSError, ValueError) as error:
+            table = pd.read_parquet(path, columns=["case", "name", "source"])
+            kinds = {infer_dtype(table[name], skipna=False) for name in table}
+        except (OSError, ValueError, KeyError, TypeError, ArrowException):
+            kinds = {"unreadable"}
+        if not kinds <= {"string", "empty"}:
             raise OutputError(
                 "the table of the cases is missing or damaged; delete it if it is there, and run "
                 "the same `glomerulab predict` again",
                 where=str(path),
-            ) from error
+            )
+        return table
 
     def states(self) -> dict[str, State]:
         """Return the state of every case that is not pending, from the names of the files alone."""

@@ -34,6 +34,7 @@ __all__ = [
     "disk_error",
     "exclusive_lock",
     "existing_path",
+    "exists",
     "flush_folder",
     "is_running",
     "lock_file",
@@ -309,12 +310,12 @@ def existing_path(path: Path) -> Path:
     macOS decomposes accented letters; tables and other systems compose them. A path without such a
     file is returned as it is.
     """
-    if str(path).isascii() or path.exists():
+    if str(path).isascii() or exists(path):
         return path
     place = Path(path.anchor)
     for part in path.relative_to(path.anchor).parts if path.anchor else path.parts:
         place = place / _spelling_in(place, part)
-    return place if place.exists() else path
+    return place if exists(place) else path
 
 
 def stated_path(folder: Path, text: str) -> Path:
@@ -366,6 +367,14 @@ def read_content(
         ) from failure
 
 
+def exists(path: Path) -> bool:
+    """Return whether there is such a file or folder; not one of a name that no disk takes."""
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
+
+
 def decode_utf8(
     content: bytes, name: str, *, error: type[GlomerulabError], where: str | None = None
 ) -> str:
@@ -412,10 +421,10 @@ def size_and_mtime(path: Path) -> tuple[int, int]:
 
 
 def _spelling_in(folder: Path, name: str) -> str:
-    if name.isascii() or (folder / name).exists() or not folder.is_dir():
+    if name.isascii() or exists(folder / name) or not exists(folder):
         return name
     composed = unicodedata.normalize("NFC", name)
-    names = (entry.name for entry in folder.iterdir())
+    names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else iter(())
     return next((one for one in names if unicodedata.normalize("NFC", one) == composed), name)
 
 

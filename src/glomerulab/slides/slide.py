@@ -6,6 +6,7 @@ slide without one raises `MissingMppError` as soon as it is needed.
 
 import math
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -445,22 +446,20 @@ def _reopen(path: Path, mpp_override: float | None) -> Slide:
 
 def _slide_file(path: Path) -> Path:
     """Return the file to open for a path."""
-    if path.is_dir():
-        files = dicom_files(path)
-        if not files:
-            raise SlideError("the folder holds no DICOM files; give a slide in it", where=str(path))
-        return files[0]
     try:
-        n_bytes = path.stat().st_size
-    except FileNotFoundError as error:
+        found = path.stat()
+        files = dicom_files(path) if stat.S_ISDIR(found.st_mode) else None
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL in the path
         raise SlideError("there is no such slide file; check the path", where=str(path)) from error
     except OSError as error:
         raise SlideError(
             f"the slide cannot be opened: {error.strerror}", where=str(path)
         ) from error
-    if n_bytes == 0:
+    if files is not None and not files:
+        raise SlideError("the folder holds no DICOM files; give a slide in it", where=str(path))
+    if files is None and found.st_size == 0:
         raise SlideError("the slide file is empty (0 bytes)", where=str(path))
-    return path
+    return files[0] if files else path
 
 
 def _number(text: str | None) -> float | None:

@@ -146,6 +146,10 @@ def read_summary(path: Path) -> SlideSummary:
             f"the summary of structures is damaged ({place}: {first['msg']}); {way_out}",
             where=str(path),
         ) from error
+    if {ATROPHY, FIBROSIS} <= found.structures.keys() and EITHER not in found.structures:
+        raise GlomerulabError(
+            f"the summary of structures is damaged (it lacks {EITHER}); {way_out}", where=str(path)
+        )
     for name, one in found.structures.items():
         for field_name, value in asdict(one).items():
             most = 1.0 if field_name == "share_of_cortex" else math.inf

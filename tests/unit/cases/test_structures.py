@@ -282,6 +282,12 @@ def test_a_range_that_cannot_be_one_is_refused(tmp_path: Path, structure, field,
     assert field in caught.value.message
 
 
+def test_a_summary_without_the_area_of_either_is_refused(tmp_path: Path) -> None:
+    write_outlines(tmp_path, [outlined_slide("s1", without=["atrophic_tubule_or_fibrosis"])])
+    with pytest.raises(GlomerulabError, match="lacks atrophic_tubule_or_fibrosis"):
+        read_case_structures(tmp_path, {"s1"})
+
+
 def test_a_case_is_graded_by_the_outlines_of_its_slides(folder: CaseFolder, tmp_path) -> None:
     slide_ids = {call.slide_id for call in folder.calls}
     outlines = tmp_path / "outlines"

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.cohort.manifest import read_manifest
@@ -308,8 +311,22 @@ def test_a_cohort_and_predictions_do_not_share_a_folder(whole, slides, trained, 
         read_case_folder(whole)
 
 
+def _parquet(**columns: list[object]) -> bytes:
+    stream = io.BytesIO()
+    parquet.write_table(pa.table(columns), stream)
+    return stream.getvalue()
+
+
 DAMAGED = {
-    "cases.parquet": [None, b"", b"PAR1"],
+    "cases.parquet": [
+        None,
+        b"",
+        b"PAR1",
+        _parquet(case=["p1"], name=[["p1"]], source=["x"]),
+        _parquet(case=[{"a": 1}], name=["p1"], source=["x"]),
+        _parquet(case=["p1"], name=[1], source=["x"]),
+        _parquet(case=["p1"], name=["p1"]),
+    ],
     "cohort.json": [None, b"[]", b'{"format": 1}', b"\xff"],
     "status/p1.done.json": [b"", b"[]", b"{}", b'{"case": "p1", "facts": null}', b"\xff"],
     "status/p1.failed.json": [b"", b"{}"],

@@ -10,14 +10,16 @@ import pytest
 from glomerulab.apps.annotation.store.accounts import create_account
 from glomerulab.apps.annotation.store.database import open_store
 from glomerulab.cases.corrections import CorrectionRow, append_rows
-from glomerulab.errors import OutputError
+from glomerulab.errors import ManifestError, OutputError
 from glomerulab.runtime.files import (
     atomic_write,
     exclusive_lock,
     is_running,
     make_folder,
     partial_folder,
+    read_content,
     remove_partial_files,
+    stated_path,
 )
 from glomerulab.runtime.resume import JsonLines
 
@@ -198,3 +200,16 @@ def test_a_killed_process_that_nobody_has_asked_for_does_not_run() -> None:
     process.wait()
     assert not is_running(process.pid)
     assert is_running(os.getpid())
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u817e"])
+def test_a_name_that_no_disk_takes_is_a_missing_file(tmp_path: Path, letter: str) -> None:
+    for text in (letter * 300, f"{letter * 300}/a.png", f"a/{letter * 5000}"):
+        path = stated_path(tmp_path, text)
+        with pytest.raises(ManifestError):
+            read_content(path, "table", error=ManifestError)
+
+
+def test_a_nul_in_a_path_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no such table"):
+        read_content(tmp_path / "a\0b", "table", error=ManifestError)

@@ -16,6 +16,7 @@ from glomerulab.cohort.slides_table import SlideEntry, region_file_of
 from glomerulab.errors import ImageFileError, MissingMppError
 from glomerulab.geometry import Box
 from glomerulab.images import RgbImage, read_image, resized
+from glomerulab.runtime.files import exists
 from glomerulab.slides.regions.features import Feature
 from glomerulab.slides.regions.files import read_region_file
 from glomerulab.slides.regions.selection import on_slide
@@ -145,7 +146,7 @@ class ImageField:
         self.vocabulary = source.vocabulary
         digest = hashlib.sha256()
         for path in (source.path, *source.masks.values()):
-            if path.is_file():
+            if exists(path) and path.is_file():
                 digest.update(path.read_bytes())
         self.facts = FieldFacts(
             source.name,

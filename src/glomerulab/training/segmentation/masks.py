@@ -17,6 +17,9 @@ from scipy import ndimage
 from skimage.measure import label as components
 
 from glomerulab.errors import ImageFileError, RegionError
+from glomerulab.image_headers import check_cost
+from glomerulab.images import MAX_PIXELS
+from glomerulab.runtime.files import exists
 from glomerulab.slides.regions.features import Feature, class_key
 from glomerulab.slides.regions.polygons import filled
 from glomerulab.structures.classes import KNOWN_STRUCTURES, structure
@@ -316,12 +319,13 @@ def _holders(structure_id: str) -> set[str]:
 
 def _read_pixels(path: Path, size: tuple[int, int]) -> npt.NDArray[np.generic]:
     """Return a mask as integers or booleans, shape (H, W); colours as 0xRRGGBB."""
-    if not path.is_file():
+    if not exists(path):
         raise ImageFileError(
             "there is no mask of the image; give one, or correct masks, mask_suffix or folders of "
             "the set",
             where=str(path),
         )
+    _check_cost(path)
     try:
         with Image.open(path) as image:
             if image.size != size:
@@ -340,6 +344,14 @@ def _read_pixels(path: Path, size: tuple[int, int]) -> npt.NDArray[np.generic]:
         is_grey = np.array_equal(red, green) and np.array_equal(red, blue)
         return red if is_grey else (red << 16) | (green << 8) | blue
     return pixels
+
+
+def _check_cost(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            check_cost(file, max_pixels=MAX_PIXELS)
+    except (OSError, ImageFileError) as error:
+        raise ImageFileError(f"the mask cannot be read: {error}", where=str(path)) from error
 
 
 def _value(value: int, pixels: npt.NDArray[np.generic]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from glomerulab.cohort.schema import STAINS
 from glomerulab.cohort.slides_table import read_slides
 from glomerulab.errors import ConfigError, GlomerulabError, ImageFileError
-from glomerulab.runtime.files import stated_path
+from glomerulab.runtime.files import exists, stated_path
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.tables import read_cells
 from glomerulab.training.segmentation.config import SegmenterConfig, SetConfig, set_name
@@ -196,7 +196,7 @@ def _masks_of(
 def _mask_in(folder: Path, stem: str, one: SetConfig) -> Path:
     """Return the mask of an image; if there is none, the name that it should have."""
     names = [folder / f"{stem}{one.mask_suffix}{suffix}" for suffix in MASK_SUFFIXES]
-    return next((path for path in names if path.is_file()), names[0])
+    return next((path for path in names if exists(path)), names[0])
 
 
 def _is_mask(path: Path, one: SetConfig) -> bool:

@@ -1,6 +1,8 @@
 """Fields of images and slides: which are used, which are not and why, and what is read."""
 
+import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +77,20 @@ def test_a_square_beyond_the_image_mirrors_image_and_mask_alike(
 def test_images_that_cannot_be_used_are_named_and_the_rest_is_used(
     make_fields: MakeFields, configure: Configure
 ) -> None:
-    folder = make_fields(5)
+    folder = make_fields(6)
     (folder / "masks" / "f0.png").unlink()
     Image.new("L", (9, 9)).save(folder / "masks" / "f1.png")
     Image.new("L", (96, 96), 3).save(folder / "masks" / "f2.png")
     (folder / "images" / "f3.png").write_bytes(b"")
+    costly = io.BytesIO()
+    Image.new("L", (96, 96), 255).save(costly, "PNG")
+    chunk = struct.pack(">I", 2**31 - 1) + b"prVt"  # of 2 GiB, which decoding would take
+    (folder / "masks" / "f5.png").write_bytes(costly.getvalue()[:-12] + chunk)
     found = open_fields(configure(disc_set(folder)))
     assert [one.facts.name for one in found.usable] == ["f4"]
     reasons = {one.name: one.reason for one in found.failures}
-    assert set(reasons) == {"f0", "f1", "f2", "f3"}
+    assert set(reasons) == {"f0", "f1", "f2", "f3", "f5"}
+    assert "bytes of metadata" in reasons["f5"]
     assert "9 x 9" in reasons["f1"]
     assert "3" in reasons["f2"]
 
