@@ -89,6 +89,7 @@ def overhead(numbers: Sequence[int]) -> None:
         open_workers(address) as workers,
     ):
         list(map_outcomes(nothing, range(200), workers=workers))
+        rows = []
         for n in numbers:
             with tempfile.TemporaryDirectory() as folder:
                 work: Callable[[int], int] = partial(write_small, Path(folder))
@@ -96,16 +97,16 @@ def overhead(numbers: Sequence[int]) -> None:
                 outcomes = map_outcomes(work, range(n), workers=workers)
                 ends = [time.perf_counter() - start for _ in outcomes]
                 cpu = time.process_time() - cpu
-            pool_start = time.perf_counter()
-            with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-                list(pool.map(nothing, range(n)))
-            pool_seconds = time.perf_counter() - pool_start
-            print(
+            rows.append(
                 f"| {n} | {1000 * cpu / n:.2f} | {1000 * ends[-1] / n:.2f} | "
                 f"{megabytes(os.getpid()):.0f} | {megabytes(schedulers[0].pid):.0f} | "
-                f"{1000 * pool_seconds / n:.2f} |",
-                flush=True,
             )
+    # Afterwards: the pool keeps a future of each task, and the driver their memory.
+    for n, row in zip(numbers, rows, strict=True):
+        start = time.perf_counter()
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            list(pool.map(nothing, range(n)))
+        print(f"{row}{1000 * (time.perf_counter() - start) / n:.2f} |", flush=True)
     every = np.array(ends[999::1000])
     numbers_done = np.arange(1, len(every) + 1, dtype=float)
     design = np.column_stack([np.ones_like(numbers_done), numbers_done, numbers_done**2])

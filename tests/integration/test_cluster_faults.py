@@ -27,6 +27,8 @@ from tests.support.dask_processes import (
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]  # its fixtures are made once
 
 N_PATIENTS = 24
+N_SECONDS = 110
+"""A walltime of a minute, and the half that Slurm may take to look for it."""
 needs_slurm = pytest.mark.skipif(
     not os.environ.get("SLURM_CONF"), reason="no Slurm; bash runs/slurm.sh start prints SLURM_CONF"
 )
@@ -154,7 +156,9 @@ def test_a_job_whose_walltime_ends_is_replaced(tmp_path, monkeypatch) -> None:
     began = tmp_path / "began"
     began.mkdir()
     with open_workers(cluster=file) as workers:
-        found = list(map_outcomes(partial(sleep_until_told, began), range(75), workers=workers))
-    assert sorted(one.value for one in found) == list(range(75))
+        found = list(
+            map_outcomes(partial(sleep_until_told, began), range(N_SECONDS), workers=workers)
+        )
+    assert sorted(one.value for one in found) == list(range(N_SECONDS))
     log = "".join(path.read_text() for path in tmp_path.glob("*.err"))
     assert "DUE TO TIME LIMIT" in log

@@ -96,6 +96,10 @@ def report(
             )
         _print_cohort(predictions, done)
         return
+    if scheduler is not None or cluster is not None:
+        raise typer.BadParameter(
+            "--scheduler and --cluster are for the folder of a cohort; leave them out for one case"
+        )
     written = write_case_reports(
         predictions,
         out or (predictions if predictions.is_dir() else predictions.parent) / "reports",
