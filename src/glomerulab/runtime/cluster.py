@@ -359,8 +359,14 @@ def _check_installed() -> None:
 def _client(where: Any) -> Iterator["distributed.Client"]:  # noqa: ANN401 - address or cluster
     from distributed import Client
 
+    class Forgetful(Client):  # type: ignore[misc]
+        """A client of whose graphs the scheduler keeps no note, which it would for ever."""
+
+        def _graph_to_futures(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Dask's
+            return super()._graph_to_futures(*arguments, **options | {"span_metadata": None})
+
     try:
-        client = Client(where, timeout=WAIT_FOR_SCHEDULER, set_as_default=False)
+        client = Forgetful(where, timeout=WAIT_FOR_SCHEDULER, set_as_default=False)
     except (OSError, ValueError) as error:
         raise GlomerulabError(
             f"no Dask scheduler answers at {where}; check the address that `dask scheduler` printed"

@@ -138,6 +138,16 @@ def test_items_wait_at_the_scheduler_and_are_not_assigned_ahead(workers: DaskWor
     assert states.count("queued") >= 3
 
 
+def test_the_scheduler_keeps_nothing_of_tasks_that_are_done(workers: DaskWorkers) -> None:
+    list(map_outcomes(_half, range(50), workers=workers))
+    kept = workers.client.run_on_scheduler(
+        lambda dask_scheduler: [
+            one.metadata for one in dask_scheduler.extensions["spans"].spans.values()
+        ]
+    )
+    assert not any(kept)
+
+
 def _die_at_three(number: int) -> int:
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
