@@ -336,7 +336,8 @@ def _write_once(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with output_errors("the file cannot be written", path):
-            temporary.write_text(text + "\n", encoding="utf-8")
+            with open(temporary, "w", encoding="utf-8", opener=private_opener) as file:
+                file.write(text + "\n")
             try:
                 os.link(temporary, path)
             except FileExistsError:

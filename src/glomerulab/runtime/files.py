@@ -255,7 +255,8 @@ def exclusive_lock(path: Path, *, busy: str | None = None) -> Iterator[None]:
     """
     folder = path.parent
     try:
-        file = path.open("w", encoding="utf-8")
+        # Private: who can open it can lock it.
+        file = open(path, "w", encoding="utf-8", opener=private_opener)  # noqa: SIM115
     except OSError as error:
         raise _cannot_write("the folder cannot be written to", folder, error) from error
     with file:

@@ -460,6 +460,10 @@ def test_a_folder_without_a_cohort_is_named(tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
+def test_nothing_of_a_cohort_can_be_read_by_others(whole: Path) -> None:
+    assert [path.name for path in whole.rglob("*") if path.stat().st_mode & 0o077] == []
+
+
 def test_status_files_are_plain_json(whole: Path) -> None:
     record = json.loads((whole / "status" / "p1.done.json").read_text())
     assert record["facts"]["slides"] == 2

@@ -167,6 +167,8 @@ def test_files_and_folders_are_for_their_user_or_a_group_that_is_told(
             folder / "overrides.csv", lambda _stored: [CorrectionRow("t", "b", "i", "l", "r")]
         )
         JsonLines(folder / "lines.jsonl").append({"a": 1})
+        with exclusive_lock(folder / ".lock"):  # who can open it can hold it
+            pass
         with open_store(folder / "study.db", create=True) as store:
             create_account(
                 store, login="anna", name="A", role="owner", password="long enough", by=None
@@ -174,7 +176,7 @@ def test_files_and_folders_are_for_their_user_or_a_group_that_is_told(
             files = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
     finally:
         os.umask(before)
-    assert files.keys() >= {"written.txt", "overrides.csv", "lines.jsonl", "study.db"}
+    assert files.keys() >= {"written.txt", "overrides.csv", "lines.jsonl", ".lock", "study.db"}
     assert set(files.values()) == {file_mode}
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {folder_mode}
 

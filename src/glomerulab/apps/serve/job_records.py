@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 
 from glomerulab.errors import ConfigError, OutputError
-from glomerulab.runtime.files import atomic_write, make_folder, read_utf8
+from glomerulab.runtime.files import atomic_write, make_folder, private_opener, read_utf8
 from glomerulab.slides.regions.features import RegionOptions
 from glomerulab.slides.scale import MAX_MPP, MIN_MPP
 
@@ -216,7 +216,8 @@ class JobFolder:
         """Replace ``progress.json``."""
         # Not flushed to disk: it is written often, and useless after a power cut.
         temporary = self.path / f".{PROGRESS_FILE}.new"
-        temporary.write_text(progress.model_dump_json(), encoding="utf-8")
+        with open(temporary, "w", encoding="utf-8", opener=private_opener) as file:
+            file.write(progress.model_dump_json())
         temporary.replace(self.path / PROGRESS_FILE)
 
     def read_progress(self) -> JobProgress | None:

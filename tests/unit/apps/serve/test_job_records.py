@@ -29,6 +29,7 @@ def test_records_read_back_and_are_readable_by_their_owner_alone(folder):
     assert folder.read() == record
     assert folder.read_progress().done == 3
     assert folder.read_outcome() == JobResult(n_images=4)
+    assert [path.name for path in folder.path.rglob("*") if path.stat().st_mode & 0o077] == []
     assert folder.path.stat().st_mode & 0o077 == 0
 
 
