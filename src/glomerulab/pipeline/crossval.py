@@ -289,7 +289,15 @@ def _train_fold(
         split = read_manifest(path)
         targets = _training_targets(split.part("train"), seed=config.seed)
         where = config.out / "normalized" / fold.name
-        path = normalize_manifest(split, targets, where, keep_others=True, track=track).path
+        with_slides = split.table["slide_id"].notna().all()
+        path = normalize_manifest(
+            split,
+            targets,
+            where,
+            per="slide" if with_slides else "image",
+            keep_others=True,
+            track=track,
+        ).path
     training = config.model_copy(update={"manifest": path, "out": run})
     if settings.nested is not None:
         training = _best_of_search(settings.nested, training, config.out / "searches" / fold.name)

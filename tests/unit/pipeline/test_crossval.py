@@ -243,6 +243,15 @@ def test_the_stain_target_of_a_fold_comes_from_its_training_part(config: TrainCo
         assert set(used["stain_status"]) <= {"normalized", "slide_stains"}
 
 
+def test_images_without_slides_are_normalised_each_by_itself(config: TrainConfig) -> None:
+    manifest = stained(config)
+    write_manifest(manifest.with_table(manifest.table.drop(columns="slide_id")), config.manifest)
+    folder = cross_validate(config, CrossvalSettings(folds=2, normalize=True))
+    for name in ("repeat-1-fold-0", "repeat-1-fold-1"):
+        used = read_manifest(folder / "runs" / name / "manifest.csv").table
+        assert set(used["stain_status"]) <= {"normalized", "slide_stains"}
+
+
 def test_images_normalised_to_a_held_out_target_are_refused(config: TrainConfig) -> None:
     manifest = stained(config)
     path = manifest.image_paths()[0]
