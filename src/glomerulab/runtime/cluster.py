@@ -329,7 +329,7 @@ class DaskWorkers:
         """Remember a worker that cannot write; raise its error if no other one can."""
         if worker not in refusing:
             refusing.add(worker)
-            logger.warning("worker %s cannot write, and others take its work: %s", worker, error)
+            logger.warning("worker %s cannot go on, and others take its work: %s", worker, error)
         if not self.workers() - refusing:
             raise error
 
