@@ -74,6 +74,28 @@ def test_two_workers_give_what_one_gives(cohort, tmp_path, kind):
         assert (one / file).read_bytes() == (two / file).read_bytes()
 
 
+def test_crops_of_two_slides_with_one_name_are_parted_alike(make_slide, tmp_path):
+    regions = tmp_path / "regions"
+    regions.mkdir()
+    for slide, region in (("a", "b__c"), ("a__b", "c")):
+        make_slide(f"slides/{slide}.tiff")
+        box = Region.from_box(region, Box(70, 70, 120, 120), labels=("cgn",))
+        write_regions([box], regions / f"{slide}.geojson")
+    outs = [tmp_path / "1", tmp_path / "2"]
+    for n_workers, out in enumerate(outs, start=1):
+        extract_crops(
+            tmp_path / "slides",
+            regions=regions,
+            out=out,
+            settings=CropSettings(has_masks=True),
+            n_workers=n_workers,
+        )
+    names = [sorted(path.name for path in out.rglob("a__b__c*.png")) for out in outs]
+    assert names[0] == names[1]
+    assert len(names[0]) == 4  # two crops and two masks
+    assert (outs[0] / "manifest.csv").read_bytes() == (outs[1] / "manifest.csv").read_bytes()
+
+
 def test_parts_and_a_last_run_give_what_one_run_gives(cohort, tmp_path):
     slides, regions = cohort
     one, two = tmp_path / "1", tmp_path / "2"

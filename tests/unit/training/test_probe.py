@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glomerulab.cohort.manifest import read_manifest, write_manifest
-from glomerulab.errors import TrainingError
+from glomerulab.errors import ImageFileError, TrainingError
 from glomerulab.images import read_image
 from glomerulab.inference.model import load_model
 from glomerulab.inference.onnx_export import export_onnx
@@ -153,6 +153,17 @@ def test_features_in_parts_are_those_of_one_run(probe, tmp_path: Path, monkeypat
         assert part.n_features is None
     two = write_features(*arguments, tmp_path / "two", weights="random")
     assert two.path.read_bytes() == one.path.read_bytes()
+
+
+def test_an_unreadable_image_does_not_stop_the_others(probe, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("glomerulab.pipeline.embed.PART_SIZE", 16)
+    read_manifest(probe.manifest).image_paths()[3].write_bytes(b"no image")
+    out = tmp_path / "out"
+    arguments = (probe.manifest, "improved_seresnet_small", out)
+    with pytest.raises(ImageFileError):
+        write_features(*arguments, weights="random", part=(1, 1))
+    stored = [len(pd.read_parquet(path)) for path in (out / "parts").glob("*.parquet")]
+    assert sorted(stored) == [4, 16]  # of 36 images in groups of 16
 
 
 def test_features_of_a_cluster_are_those_of_one_run(probe, tmp_path: Path) -> None:
