@@ -46,6 +46,9 @@ MAX_SEGMENTS = 10_000
 MAX_CHUNKS = 100_000
 """Of a PNG; each usually holds 8 KiB."""
 
+MAX_MISSING_BYTES = 64 * 2**20
+"""That a chunk of a PNG may state beyond the length of the file, as in one that is cut short."""
+
 MAX_METADATA_BYTES = 16 * 2**20
 """Profiles, EXIF, XMP and comments together."""
 
@@ -196,10 +199,13 @@ def _check_tags(block: bytes) -> None:
 
 
 def _check_png(stream: BinaryIO) -> None:
+    n_file = stream.seek(0, io.SEEK_END)
     stream.seek(8)
     n_chunks, n_metadata = 0, 0
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
+        # Pillow takes memory for as many bytes as are stated.
+        _limit(length, n_file + MAX_MISSING_BYTES, "bytes in one chunk")
         n_chunks += 1
         _limit(n_chunks, MAX_CHUNKS, "chunks")
         if kind not in {b"IDAT", b"fdAT"}:

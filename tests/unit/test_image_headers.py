@@ -37,6 +37,9 @@ COSTLY = {
     "runs of a BMP": bmp_of_runs,
     "a million chunks": lambda: PNG + 200_000 * chunk(b"teSt", b"") + PIXEL,
     "20 MiB of metadata": lambda: PNG + chunk(b"teSt", bytes(20 * 2**20)) + PIXEL,
+    "pixels that state 4 GiB": lambda: (
+        PNG + struct.pack(">I", 2**32 - 1) + b"IDAT" + zlib.compress(b"\0\0") + PIXEL
+    ),
     "filling between markers": lambda: b"\xff\xd8" + b"\xff" * 10**6 + jpeg_with_scans(64, 10)[2:],
     "a million comments": lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * 10**6 + b"\xff\xd9",
 }

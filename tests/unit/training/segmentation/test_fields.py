@@ -90,7 +90,7 @@ def test_images_that_cannot_be_used_are_named_and_the_rest_is_used(
     assert [one.facts.name for one in found.usable] == ["f4"]
     reasons = {one.name: one.reason for one in found.failures}
     assert set(reasons) == {"f0", "f1", "f2", "f3", "f5"}
-    assert "bytes of metadata" in reasons["f5"]
+    assert "bytes in one chunk" in reasons["f5"]
     assert "9 x 9" in reasons["f1"]
     assert "3" in reasons["f2"]
 
