@@ -9,8 +9,8 @@ object of area :math:`A` and perimeter :math:`P` (outline and holes) changes by
 * a share :math:`q = B / A`, :math:`\Delta q = q (\Delta A / A + \Delta B / B)`;
 * a difference of areas, the sum of both errors;
 * the medial diameter, the mean over the medial axis of twice its distance to the border, each
-  point weighted by the area of its circle, :math:`2 \delta (1 + \sqrt 2)`, since the axis lies on
-  a pixel as well;
+  point weighted by the area of its circle, :math:`6 \delta`, since the axis lies on a pixel beside
+  the true one and has spurs (the largest difference of 1,200 discs was :math:`5.3 \delta`);
 * the thickness of a wall between two borders, :math:`2 \delta`.
 
 What the segmenter takes for the structure is in none of these errors.
@@ -164,7 +164,7 @@ def tube_measures(
     # small.
     along = ndimage.maximum_filter(distance, 3)[axis]
     radius = float(np.average(along, weights=along**2)) - delta
-    found = {"medial_diameter_um": Measure(2 * radius, 2 * delta * (1 + math.sqrt(2)))}
+    found = {"medial_diameter_um": Measure(2 * radius, 6 * delta)}
     if light is not None:
         lumen = _lumen(whole, light, frame) | (whole & ~of.mask)
         found |= _lumen_measures(lumen, distance, _area(whole, frame), frame)
