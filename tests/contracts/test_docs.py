@@ -83,6 +83,29 @@ def test_each_command_of_the_readme_reads_what_is_given_or_was_written_before() 
         written += outputs
 
 
+def test_the_chinese_page_of_a_labelling_study_follows_the_english_one() -> None:
+    pages = [PAGES[Path("docs") / folder / "annotate.md"] for folder in ("how-to", "zh")]
+    code = [re.findall(r"```bash\n(.*?)```", page, re.DOTALL) for page in pages]
+    english, chinese = (re.sub(r" +#.*", "", "".join(blocks)) for blocks in code)
+    assert chinese == english
+    prose = [re.sub(r"```.*?```", "", page, flags=re.DOTALL) for page in pages]
+    sections = [re.findall(r"^#+ ", text, re.MULTILINE) for text in prose]
+    assert sections[1] == sections[0]
+    in_english, in_chinese = (set(re.findall(r"`([^`\n]+)`", text)) for text in prose)
+    assert in_english - in_chinese == set()
+
+
+def test_the_chinese_options_of_a_labelling_study_are_those_of_the_command() -> None:
+    page = PAGES[Path("docs/zh/annotate.md")]
+    rows = re.findall(r"^\| `(--[\w-]+)` \| .+? \| (?:`(.+)`)?", page, re.MULTILINE)
+    options = [
+        (option.opts[0], "" if option.default is None or option.is_flag else f"{option.default}")
+        for option in COMMANDS["annotate create"].params
+        if option.param_type_name == "option" and option.name != "help"
+    ]
+    assert rows == options
+
+
 def test_mentioned_decisions_exist() -> None:
     numbers = {path.name[:4] for path in (ROOT / "docs" / "decisions").glob("0*.md")}
     texts = [PROSE, *(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))]
