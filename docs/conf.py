@@ -50,7 +50,8 @@ def _option_rows(command: typer.core.TyperCommand) -> list[str]:
             continue
         names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
         default = option.default
-        is_shown = default not in (None, False, (), []) and not callable(default)
+        is_switch = default is None or default is False  # 0 is a default
+        is_shown = not is_switch and default not in ((), []) and not callable(default)
         shown = f"`{getattr(default, 'value', default)}`" if is_shown else ""
         shown = "required" if option.required else shown
         rows.append(f"| {names} | {_escaped(option.help or '')} | {shown} |")
