@@ -3,8 +3,10 @@
 import os
 import subprocess
 import time
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -57,6 +59,23 @@ def whole(slides: Path, trained: Path, tmp_path_factory) -> dict[str, bytes]:
 
 def n_ended(out: Path) -> int:
     return len(list((out / "status").glob("*.done.json"))) if (out / "status").is_dir() else 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.07, 0.19, 0.31])
+def test_a_scheduler_that_is_killed_among_short_tasks_is_told_and_nothing_else(
+    tmp_path, seconds, capfd
+) -> None:
+    port = free_port()
+    with scheduler(port) as one, worker(port, folder=tmp_path), ExitStack() as stack:
+        workers = stack.enter_context(open_workers(f"tcp://127.0.0.1:{port}"))
+        outcomes = stack.enter_context(closing(map_outcomes(abs, range(100_000), workers=workers)))
+        next(outcomes)
+        killer = Timer(seconds, one.kill)
+        killer.start()
+        with pytest.raises(GlomerulabError, match="scheduler was lost"):
+            list(outcomes)
+        killer.join()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_workers_scheduler_and_client_are_killed_and_the_next_call_goes_on(

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -264,6 +264,7 @@ class DaskWorkers:
         suspects: list[Item],
     ) -> Generator[Outcome[Item, Value], None, None]:
         from distributed import KilledWorker, as_completed
+        from distributed.comm import CommClosedError
 
         waiting = iter(items)
         of_future: dict[Any, Item] = {}
@@ -293,11 +294,6 @@ class DaskWorkers:
                     outcome = future.result()
                 except KilledWorker:
                     suspects.append(item)
-                except CancelledError as lost:
-                    raise GlomerulabError(
-                        "the connection to the Dask scheduler was lost; start it again if it has "
-                        "ended, and run the same command to continue"
-                    ) from lost
                 else:
                     if isinstance(outcome, Outcome):
                         yield outcome
@@ -309,9 +305,15 @@ class DaskWorkers:
                     future.release()
                 # Workers come and go: the window follows them.
                 submit(islice(waiting, max(self._n_workers() * n_ahead - len(of_future), 1)))
+        except (CancelledError, CommClosedError) as lost:
+            raise GlomerulabError(
+                "the connection to the Dask scheduler was lost; start it again if it has ended, "
+                "and run the same command to continue"
+            ) from lost
         finally:
             if of_future:
-                self.client.cancel(list(of_future), force=True)
+                with suppress(CommClosedError):
+                    self.client.cancel(list(of_future), force=True)
 
     def workers(self) -> set[str]:
         """Return the addresses of the workers that there are now."""
@@ -372,6 +374,7 @@ def _client(where: Any) -> Iterator["distributed.Client"]:  # noqa: ANN401 - add
             f"no Dask scheduler answers at {where}; check the address that `dask scheduler` printed"
         ) from error
     # It logs a traceback when the scheduler is lost, which our error says.
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    for name in ("client", "batched"):
+        logging.getLogger(f"distributed.{name}").setLevel(logging.CRITICAL)
     with closing(client):
         yield client
