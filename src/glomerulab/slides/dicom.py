@@ -61,8 +61,8 @@ def _read(path: Path, **options: Any) -> "pydicom.FileDataset":  # noqa: ANN401 
         warnings.filterwarnings("error", "End of file", UserWarning)
         try:
             found = pydicom.dcmread(path, **options)
-        except pydicom.errors.InvalidDicomError as error:
+            for _ in found.iterall():  # values are decoded when they are used first
+                pass
+        except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException) as error:
             raise ValueError(str(error)) from error
-        for _ in found.iterall():  # values are decoded when they are used first
-            pass
     return found

@@ -171,7 +171,7 @@ def test_crops_without_slide_count_no_slide(tmp_path) -> None:
 
 
 TERMS = re.compile(  # names, signs and citations that stay as they are in a Chinese report
-    r"MEST-C|ISN/RPS|Banff|ANCA|IgA|Berden|H-Grade|softmax|glomerulab|improved_seresnet50|Wilson|Grad-CAM|PAS|III"
+    r"`[^`]*`|MEST-C|ISN/RPS|Banff|Dice|ANCA|IgA|Berden|H-Grade|softmax|glomerulab|improved_seresnet50|Wilson|Grad-CAM|PAS|III"
     r"|PDF| review|\b(?:overrides|failures|predictions)\.csv|case\.json"
 )
 
