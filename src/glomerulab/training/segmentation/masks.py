@@ -29,9 +29,10 @@ __all__ = ["IGNORE", "Labels", "Outlines", "Vocabulary", "read_label_image", "re
 
 IGNORE = "ignore"
 """In place of a structure: areas of which nothing is known."""
-BORDER_UM = 4.0
-"""Width of the border between the outline of an object and its core; at most half of its inner
-radius, so that every object has a core."""
+BORDER_SHARE, BORDER_UM = 0.2, (4.0, 24.0)
+"""Width of the border between the outline of an object and its core: this share of its inner
+radius, within these limits. It is seen beside a glomerulus that touches another, and a tubule keeps
+its core."""
 MAX_LISTED = 5
 KNOWN_IDS = frozenset(one.id for one in KNOWN_STRUCTURES)
 ZONES = frozenset({"cortex", "medulla"})
@@ -267,7 +268,7 @@ class Outlines:
             pixel = float(np.sqrt(mpp[0] * mpp[1]))
             # Twice area by length is the radius of a disc, and half the width of a strip.
             inner_radius = 2.0 * area.area / area.length
-            core = area.buffer(-min(BORDER_UM / pixel, 0.5 * inner_radius))
+            core = area.buffer(-float(border_um(inner_radius * pixel)) / pixel)
         self.areas.append(area)
         self.cores.append(core)
         self.names.append(names)
@@ -409,9 +410,15 @@ def cores_of(objects: npt.NDArray[np.integer], *, mpp: float) -> npt.NDArray[np.
     distance = ndimage.distance_transform_edt(inside) * mpp
     numbers = np.arange(int(objects.max()) + 1)
     largest = ndimage.maximum(distance, objects, numbers)
-    border = np.minimum(BORDER_UM, 0.5 * np.asarray(largest))
+    border = border_um(np.asarray(largest))
     found: npt.NDArray[np.bool_] = inside & (distance > border[objects])
     return found
+
+
+def border_um(inner_radius: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the width of the border of objects from their inner radius, both in µm."""
+    radius = np.asarray(inner_radius, np.float64)
+    return np.minimum(np.clip(BORDER_SHARE * radius, *BORDER_UM), 0.5 * radius)
 
 
 def _known(

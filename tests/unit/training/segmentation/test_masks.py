@@ -141,6 +141,18 @@ def test_cores_part_objects_that_touch() -> None:
     assert cores[20, 45]
 
 
+def test_the_border_of_a_glomerulus_is_wider_than_that_of_a_tubule() -> None:
+    rows, columns = np.indices((260, 460))
+    objects = np.zeros((260, 460), int)
+    for number, (x, y, radius) in enumerate([(110, 130, 100), (309, 130, 100), (428, 40, 20)], 1):
+        objects[np.hypot(columns - x, rows - y) < radius] = number
+    cores = cores_of(objects, mpp=1.0)
+    assert not cores[130, 191:229].any()
+    assert cores[130, 110:185].all()
+    assert cores[40, 428 - 14 : 428 + 14].all()
+    assert ndimage.label(cores)[1] == 3
+
+
 def test_the_smallest_object_has_a_core() -> None:
     objects = np.zeros((9, 9), int)
     objects[4, 4] = 1
