@@ -13,6 +13,7 @@ from pathlib import Path
 from glomerulab.cohort.schema import STAINS
 from glomerulab.errors import ManifestError, RegionError
 from glomerulab.runtime.files import existing_path, stated_path
+from glomerulab.runtime.names import safe_name
 from glomerulab.runtime.tables import TableSchema, nfc, read_header, read_table
 from glomerulab.slides.files import find_slides
 from glomerulab.slides.regions.features import RegionOptions, SlideFrame
@@ -111,7 +112,8 @@ def region_file_of(entry: SlideEntry, folder: Path) -> Path:
     RegionError
         If there is none, or more than one.
     """
-    names = dict.fromkeys((nfc(entry.slide_id), *_file_names(entry)))
+    own = (nfc(entry.slide_id), safe_name(entry.slide_id))
+    names = dict.fromkeys((*own, *entry.other_names))
     candidates = [
         existing_path(folder / f"{name}{suffix}") for name in names for suffix in REGION_SUFFIXES
     ]

@@ -102,18 +102,6 @@ class PlannedCrop:
     region_id: str
     row: dict[str, object]
 
-    def renamed(self, image_id: str) -> "PlannedCrop":
-        """Return the same crop under another id."""
-        task = self.task
-        image = task.image_path.with_name(f"{image_id}{task.image_path.suffix}")
-        mask = None if task.mask_path is None else task.mask_path.with_name(f"{image_id}.png")
-        relative = Path(str(self.row["image_path"])).with_name(image.name).as_posix()
-        return PlannedCrop(
-            replace(task, image_path=image, mask_path=mask),
-            self.region_id,
-            self.row | {"image_id": image_id, "image_path": relative},
-        )
-
 
 class CropPlan:
     """The crops of a cohort, planned slide by slide: each region becomes a row or a failure."""
@@ -156,7 +144,6 @@ class CropPlan:
         self._settings = settings
         self._taxonomy = taxonomy
         self._file: RegionFile | None = None
-        self._image_ids: set[str] = set()
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out the region file, which may be large, between processes."""
@@ -199,10 +186,7 @@ class CropPlan:
 
     def absorb(self, other: "CropPlan") -> None:
         """Take over what `plan_slide` planned in another process, as if `add` had done it here."""
-        for crop in other.crops:
-            image_id = str(crop.row["image_id"])
-            own = self._own_id(image_id, str(crop.row["slide_id"]), crop.region_id)
-            self.crops.append(crop if own == image_id else crop.renamed(own))
+        self.crops += other.crops
         self.failures += other.failures
         self.regions |= other.regions
         self.unknown_classes += other.unknown_classes
@@ -215,20 +199,21 @@ class CropPlan:
         self.slides_without_regions += other.slides_without_regions
         self.scale_warnings |= other.scale_warnings
 
-    def finish(self) -> None:
+    def finish(self, *, is_part: bool = False) -> None:
         """Compare the regions of all slides; call it when all are added.
 
         Raises
         ------
         RegionError
-            If classes were asked for and no region file has any of them.
+            If classes were asked for and no region file has any of them; of a part of a cohort
+            that is no error.
         """
         for slide_id, note in size_notes(self.widths).items():
             self.notes.append((slide_id, note))
         unmatched = unmatched_notes(self.classes, self._settings.region_options)
         self.notes[:0] = [("", note) for note in unmatched]
         wanted = self._settings.region_options.labels_by_class()
-        if not wanted or not self.classes or self.crops:
+        if is_part or not wanted or not self.classes or self.crops:
             return
         present = {key for name in self.classes for key in class_keys(name)}
         if not present & wanted.keys():
@@ -305,7 +290,6 @@ class CropPlan:
         box = region.box().grown(settings.margin)
         labels = self._labels(region)
         image_id = crop_image_id(entry.slide_id, region.region_id)
-        image_id = self._own_id(image_id, entry.slide_id, region.region_id)
         relative = Path(
             CROPS_FOLDER, safe_name(entry.slide_id), image_id + SUFFIXES[settings.image_format]
         )
@@ -320,13 +304,6 @@ class CropPlan:
             rings = (region.polygon, *region.holes)
             task = replace(task, mask_path=mask_path, rings=rings)
         return PlannedCrop(task, region.region_id, row)
-
-    def _own_id(self, image_id: str, slide_id: str, region_id: str) -> str:
-        """Return an id that no crop has yet, and note it."""
-        if image_id in self._image_ids:  # of a region of a slide whose name begins alike
-            image_id = f"{image_id}-{hashed_name(repr((slide_id, region_id)))}"
-        self._image_ids.add(image_id)
-        return image_id
 
     def _labels(self, region: Region) -> dict[str, int | None]:
         """Return the labels of a region's classes; all None if the taxonomy knows none of them."""
@@ -416,8 +393,14 @@ def crop_row(
 
 
 def crop_image_id(slide_id: str, region_id: str) -> str:
-    """Return the image id of a region's crop, a valid file name on every system."""
-    return safe_name(f"{slide_id}__{region_id}")
+    """Return the image id of a region's crop, a valid file name on every system.
+
+    No region of another slide has it: a part of a cohort is cut without the others.
+    """
+    image_id = safe_name(f"{slide_id}__{region_id}")
+    if "__" not in f"_{region_id}":  # the last one parts slide and region
+        return image_id
+    return f"{image_id}-{hashed_name(repr((slide_id, region_id)))}"
 
 
 def check_regions(path: Path, *, n_slides: int) -> None:

@@ -258,7 +258,7 @@ def extract_entries(
                 run.cut(readable, inspect=inspect, track=track)
         finally:
             close_current_slide()
-        plan.finish()
+        plan.finish(is_part=part is not None)
         failures = [*known, *plan.failures, *(run.failed[place] for place in sorted(run.failed))]
         rows = [crop.row for place, crop in enumerate(plan.crops) if place not in run.failed]
         if part is None:

@@ -15,6 +15,7 @@ from glomerulab.runtime.kept import kept
 from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.runtime.parallel import Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
+from glomerulab.runtime.tables import nfc
 from glomerulab.slides.cutting import close_current_slide, current_slide
 from glomerulab.slides.regions.features import RegionNote
 from glomerulab.slides.regions.proposals import read_scores, write_proposals
@@ -136,9 +137,10 @@ def check_proposals(entry: SlideEntry, detector: Detector, folder: Path) -> None
 
 
 def _path(entry: SlideEntry, folder: Path) -> Path:
-    """Return a file name by which `region_file_of` finds the proposals of a slide."""
-    is_valid = entry.slide_id == safe_name(entry.slide_id)
-    stem = entry.slide_id if is_valid else entry.path.name
+    """Return a file by which `region_file_of` finds the proposals of this slide alone."""
+    stem = safe_name(entry.slide_id)
+    if stem != entry.slide_id and nfc(entry.path.name) in entry.other_names:
+        stem = entry.path.name
     return folder / f"{stem}.geojson"
 
 

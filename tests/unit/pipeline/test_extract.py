@@ -74,26 +74,66 @@ def test_two_workers_give_what_one_gives(cohort, tmp_path, kind):
         assert (one / file).read_bytes() == (two / file).read_bytes()
 
 
-def test_crops_of_two_slides_with_one_name_are_parted_alike(make_slide, tmp_path):
+@pytest.mark.parametrize("division", ["processes", "parts", "backwards", "slide by slide"])
+def test_crops_of_two_slides_with_one_name_are_parted_alike(make_slide, tmp_path, division):
+    regions, slides = tmp_path / "regions", tmp_path / "slides"
+    regions.mkdir()
+    for slide, region, side in (("a", "b__c", 120), ("a__b", "c", 80)):
+        make_slide(f"slides/{slide}.tiff")
+        box = Region.from_box(region, Box(70, 70, side, side), labels=("cgn",))
+        write_regions([box], regions / f"{slide}.geojson")
+    one, two = tmp_path / "1", tmp_path / "2"
+    settings = CropSettings(has_masks=True)
+    extract_crops(slides, regions=regions, out=one, settings=settings)
+    if division == "slide by slide":
+        for name in ("a", "a__b"):
+            slide = slides / f"{name}.tiff"
+            extract_crops(slide, regions=regions, out=two, settings=settings)
+    for part in {"parts": (1, 2), "backwards": (2, 1)}.get(division, ()):
+        extract_crops(slides, regions=regions, out=two, settings=settings, part=(part, 2))
+    n_workers = 2 if division == "processes" else 1
+    extract_crops(slides, regions=regions, out=two, settings=settings, n_workers=n_workers)
+    files = {path.relative_to(one) for path in one.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(two) for path in two.rglob("*") if path.is_file()}
+    assert [file for file in files if (one / file).read_bytes() != (two / file).read_bytes()] == []
+    assert len([file for file in files if file.suffix == ".png"]) == 4  # two crops and two masks
+
+
+def test_a_region_file_that_may_be_of_two_slides_is_of_none(make_slide, tmp_path):
+    for name in "12":
+        make_slide(f"{name}/slide.tiff")
+    rows = ["slide_path,slide_id", "1/slide.tiff,one", "2/slide.tiff,two"]
+    (tmp_path / "slides.csv").write_text("\n".join(rows))
     regions = tmp_path / "regions"
     regions.mkdir()
-    for slide, region in (("a", "b__c"), ("a__b", "c")):
-        make_slide(f"slides/{slide}.tiff")
-        box = Region.from_box(region, Box(70, 70, 120, 120), labels=("cgn",))
-        write_regions([box], regions / f"{slide}.geojson")
-    outs = [tmp_path / "1", tmp_path / "2"]
-    for n_workers, out in enumerate(outs, start=1):
+    write_regions(boxes(1), regions / "slide.geojson")
+    write_regions(boxes(2), regions / "two.geojson")
+    done = extract_crops(tmp_path / "slides.csv", regions=regions, out=tmp_path / "out")
+    assert done.manifest.table["slide_id"].tolist() == ["two", "two"]
+    (failure,) = done.failures
+    assert failure.slide == "one"
+    assert "one.geojson" in failure.reason
+
+
+def test_a_part_in_which_no_region_has_the_class_is_done(cohort, tmp_path):
+    slides, regions = cohort
+    write_regions(boxes(2, labels=("gs",)), regions / "b.geojson")
+    settings = CropSettings(region_options=RegionOptions(classes=("gs",)))
+    one, two = tmp_path / "1", tmp_path / "2"
+    extract_crops(slides, regions=regions, out=one, settings=settings)
+    for part in (1, 2):
+        extract_crops(slides, regions=regions, out=two, settings=settings, part=(part, 2))
+    extract_crops(slides, regions=regions, out=two, settings=settings)
+    for name in ("manifest.csv", "failures.csv"):
+        assert (one / name).is_file() == (two / name).is_file()
+        assert not (one / name).is_file() or (one / name).read_bytes() == (two / name).read_bytes()
+    with pytest.raises(RegionError, match="classes are"):
         extract_crops(
-            tmp_path / "slides",
+            slides,
             regions=regions,
-            out=out,
-            settings=CropSettings(has_masks=True),
-            n_workers=n_workers,
+            out=tmp_path / "3",
+            settings=CropSettings(region_options=RegionOptions(classes=("none",))),
         )
-    names = [sorted(path.name for path in out.rglob("a__b__c*.png")) for out in outs]
-    assert names[0] == names[1]
-    assert len(names[0]) == 4  # two crops and two masks
-    assert (outs[0] / "manifest.csv").read_bytes() == (outs[1] / "manifest.csv").read_bytes()
 
 
 def test_parts_and_a_last_run_give_what_one_run_gives(cohort, tmp_path):

@@ -84,6 +84,20 @@ def test_any_division_gives_what_one_process_gives(cohort, tmp_path, kind) -> No
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
+def test_slides_of_one_file_name_have_their_own_proposals(cohort, tmp_path) -> None:
+    discs = [[(300, 200, 90)], [(250, 240, 60), (620, 260, 70)]]
+    for number, some in enumerate(discs, start=1):
+        disc_slide(cohort / str(number) / "slide.tif", some, size=(900, 500))
+    rows = ["slide_path,slide_id", "1/slide.tif,patient 1", "2/slide.tif,patient 2"]
+    (cohort / "slides.csv").write_text("\n".join(rows))
+    done = extract(cohort, tmp_path / "out")
+    table = done.manifest.table
+    assert table["slide_id"].tolist() == ["patient 1", "patient 2", "patient 2"]
+    assert done.failures == ()
+    for path in done.manifest.image_paths():
+        assert (read_image(path) == GLOMERULUS).all(axis=2).mean() > 0.4
+
+
 def test_corrected_proposals_are_refused_and_taken_as_regions(cohort, tmp_path) -> None:
     extract(cohort, tmp_path / "out")
     path = tmp_path / "out" / "proposals" / "a.geojson"
