@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from glomerulab.inference import slide_segmenter
+from glomerulab.inference.blending import TileSettings
 from glomerulab.inference.segmenter import Segmenter, open_segmenter
-from glomerulab.inference.slide_segmenter import TileSettings, segment_slide
+from glomerulab.inference.slide_segmenter import segment_slide
 from glomerulab.models.card import SegmenterCard
 from glomerulab.models.segmentation import create_segmenter, save_segmenter
 from glomerulab.phantom.slides import write_phantom_slides
@@ -110,8 +110,8 @@ def main() -> None:
     parser.add_argument("--own-mpp", type=float, default=0.5)
     parser.add_argument("--mpp", type=float, default=1.0)
     parser.add_argument("--share", type=float, default=1.0)
-    parser.add_argument("--tile", type=int, default=slide_segmenter.TileSettings().side_px)
-    parser.add_argument("--overlap", type=int, default=slide_segmenter.TileSettings().overlap_px)
+    parser.add_argument("--tile", type=int, default=TileSettings().side_px)
+    parser.add_argument("--overlap", type=int, default=TileSettings().overlap_px)
     parser.add_argument("--every", type=int, default=4)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--write", action="store_true")

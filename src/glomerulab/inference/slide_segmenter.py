@@ -2,7 +2,7 @@
 
 The probabilities of neighbouring tiles are blended: the outer quarter of an overlap, where the
 network lacks surroundings, has no weight, and the weight rises over the half behind it. Around the
-slide its pixels are mirrored. Only the overlaps of one row of tiles are held in memory.
+slide its pixels are mirrored.
 """
 
 import math
@@ -20,17 +20,19 @@ from glomerulab.errors import GlomerulabError, SlideError
 from glomerulab.geometry import Box
 from glomerulab.i18n.catalogue import LANGUAGES, translate
 from glomerulab.images import RgbImage
+from glomerulab.inference.blending import Blender, TileSettings
 from glomerulab.inference.read_ahead import MemoryImage, Source, read_ahead
 from glomerulab.inference.segmenter import Segmenter
 from glomerulab.models.card import SegmenterCard
+from glomerulab.runtime.jit import U16, Flags
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.scale import SAME_MPP
 from glomerulab.slides.slide import Slide
 from glomerulab.structures.classes import structure
-from glomerulab.structures.maps import LAYERS, MapFrame, StructureMap, create_map, release
+from glomerulab.structures.maps import CORE, LAYERS, MapFrame, StructureMap, create_map, release
 from glomerulab.structures.tissue import Tissue, find_tissue
 
-__all__ = ["SlideSegmentation", "TileFailure", "TileSettings", "segment_image", "segment_slide"]
+__all__ = ["SlideSegmentation", "TileFailure", "segment_image", "segment_slide"]
 
 MAX_COARSER = 2.0
 """A slide this many times coarser than the model is refused."""
@@ -42,32 +44,6 @@ MAX_OUTSIDE = 0.1
 STRIP_PX = 1 << 22
 
 FloatMap = npt.NDArray[np.float32]
-BoolMap = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class TileSettings:
-    """How a slide is divided."""
-
-    side_px: int = 512
-    """Of a tile, in pixels of the model; a multiple of 32."""
-    overlap_px: int = 64
-    """Shared with each neighbour; at most half of the side."""
-
-    def __post_init__(self) -> None:
-        """Raise `ValueError` for tiles that leave gaps or lie on several others."""
-        if not 0 < self.overlap_px <= self.side_px // 2:
-            raise ValueError(f"overlap_px must be 1 to {self.side_px // 2}, got {self.overlap_px}")
-
-    @property
-    def context_px(self) -> int:
-        """Width of the edge that has no weight, and that is mirrored around the slide."""
-        return self.overlap_px // 4
-
-    @property
-    def step_px(self) -> int:
-        """Distance of neighbouring tiles."""
-        return self.side_px - self.overlap_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +237,7 @@ class _Run:
     ) -> None:
         self.map = target
         self.failures: list[TileFailure] = []
+        self._layers = [getattr(target, name) for name in (*LAYERS, CORE)]
         self._source = source
         self._segmenter = segmenter
         self._tissue = tissue
@@ -271,8 +248,6 @@ class _Run:
             max(1, math.ceil((length + 2 * tiles.context_px - tiles.overlap_px) / tiles.step_px))
             for length in (frame.width, frame.height)
         )
-        self._weight = _weight(tiles)
-        self._core_bits = [frame.bit(one) for one in segmenter.card.cores]
 
     def places(self) -> list[tuple[int, int]]:
         """Return the row and column of each tile with tissue, in the order of reading."""
@@ -286,37 +261,24 @@ class _Run:
 
     def rows(self, places: Sequence[tuple[int, int]]) -> Iterator[int]:
         """Segment tiles, and yield the number of each row that is done."""
-        side, overlap, step = self._tiles.side_px, self._tiles.overlap_px, self._tiles.step_px
-        n_channels = len(self._frame.structures) + len(self._core_bits)
-        width = (self._n_columns - 1) * step + side
-        sums = np.empty((n_channels + 1, side, side), np.float32)  # the last: of the weights
-        above, below = np.zeros((2, n_channels + 1, overlap, width), np.float32)
-        left, before = np.zeros((n_channels + 1, side, overlap), np.float32), (-1, -1)
+        blender = Blender(
+            self._tiles,
+            self._n_columns,
+            self._n_rows,
+            n_structures=len(self._frame.structures),
+            core_bits=[self._frame.bit(one) for one in self._segmenter.card.cores],
+        )
+        before = -1
         for (row, column), chances in self._chances(places):
-            if row != before[0]:
-                if before[0] >= 0:
-                    yield before[0]
-                above, below = below, above
-                below[:] = 0.0
-                if before[0] != row - 1:
-                    above[:] = 0.0
-            if chances is None:
-                sums[:] = 0.0
-            else:
-                np.multiply(chances, self._weight, out=sums[:-1])
-                sums[-1] = self._weight
-            if before == (row, column - 1):
-                sums[:, :, :overlap] += left
-            across = side if column == self._n_columns - 1 else step
-            down = side if row == self._n_rows - 1 else step
-            x = column * step
-            sums[:, :overlap, :across] += above[:, :, x : x + across]
-            self._write(sums[:, :down, :across], self._start(column), self._start(row))
-            below[:, :, x : x + across] = sums[:, step:, :across]
-            left[:] = sums[:, :, step:]
-            before = (row, column)
-        if before[0] >= 0:
-            yield before[0]
+            if row != before >= 0:
+                self._release()
+                yield before
+            found, is_covered = blender.add(row, column, chances)
+            self._write(found, is_covered, self._start(column), self._start(row))
+            before = row
+        self._release()
+        if before >= 0:
+            yield before
 
     def drop_outside(self) -> dict[str, float]:
         """Return the structures of which too much lies outside the tissue, with the share of it.
@@ -337,7 +299,7 @@ class _Run:
         for top in range(0, height, step):
             rows = range(top, min(top + step, height))
             outside = ~self._tissue.of(self._tissue.inside, self._frame, range(width), rows)
-            for layer in (*(getattr(self.map, name) for name in LAYERS), self.map.core):
+            for layer in self._layers:
                 part = layer[rows.start : rows.stop]
                 part[outside & (part != 0)] &= kept  # glass takes no space in the file
                 release(layer)
@@ -409,25 +371,22 @@ class _Run:
         box = Box(round(x), round(y), max(1, round(right - x)), max(1, round(lower - y)))
         self.failures.append(TileFailure(box, reason))
 
-    def _write(self, sums: FloatMap, x: int, y: int) -> None:
-        """Write the bits of a part of the map from weighted sums of probabilities."""
-        columns = range(max(x, 0), min(x + sums.shape[2], self._frame.width))
-        rows = range(max(y, 0), min(y + sums.shape[1], self._frame.height))
-        sums = sums[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
-        tissue = sums[-1] > 0
+    def _release(self) -> None:
+        for layer in self._layers:
+            release(layer)
+
+    def _write(self, found: U16, is_covered: Flags, x: int, y: int) -> None:
+        """Write the bits of a part of the map."""
+        columns = range(max(x, 0), min(x + found.shape[2], self._frame.width))
+        rows = range(max(y, 0), min(y + found.shape[1], self._frame.height))
+        part = (slice(rows.start - y, rows.stop - y), slice(columns.start - x, columns.stop - x))
+        tissue = is_covered[part]
         if self._tissue is not None:
             tissue &= self._tissue.of(self._tissue.near, self._frame, columns, rows)
         window = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        n = len(self._frame.structures)
-        bits = [np.uint16(1 << k) for k in range(n)]
-        for name, chance in LAYERS.items():
-            layer = getattr(self.map, name)
-            layer[window] = found = _bits(sums[:n], chance * sums[-1], bits, tissue)
-            if name == "likely":
-                self._count(found, columns, rows)
-            release(layer)
-        self.map.core[window] = _bits(sums[n:-1], 0.5 * sums[-1], self._core_bits, tissue)
-        release(self.map.core)
+        for layer, bits in zip(self._layers, found, strict=True):
+            layer[window] = bits[part] * tissue
+        self._count(found[1][part] * tissue, columns, rows)
 
     def _count(self, found: npt.NDArray[np.uint16], columns: range, rows: range) -> None:
         """Count the pixels of each structure, in all and outside the tissue."""
@@ -437,25 +396,6 @@ class _Run:
         for k in range(len(self._n_outlined)):
             self._n_outlined[k] += np.count_nonzero(found & (1 << k))
             self._n_outside[k] += np.count_nonzero(outside & (1 << k))
-
-
-def _bits(
-    sums: FloatMap, limits: FloatMap, bits: Sequence[np.uint16], tissue: BoolMap
-) -> npt.NDArray[np.uint16]:
-    """Set a bit where the sum of its channel reaches the limit."""
-    found = np.zeros(limits.shape, np.uint16)
-    for of_channel, bit in zip(sums, bits, strict=True):
-        found |= (of_channel >= limits).astype(np.uint16) * bit
-    return found * tissue
-
-
-def _weight(tiles: TileSettings) -> FloatMap:
-    """Return the weights of a tile; those of two that overlap add up to 1."""
-    rise = (np.arange(tiles.side_px) + 0.5 - tiles.context_px) / (
-        tiles.overlap_px - 2 * tiles.context_px
-    )
-    along = np.clip(np.minimum(rise, rise[::-1]), 0.0, 1.0)
-    return np.outer(along, along).astype(np.float32)
 
 
 def _fitting(tiles: TileSettings, card: SegmenterCard, frame: MapFrame) -> TileSettings:

@@ -18,6 +18,7 @@ from glomerulab.runtime.files import atomic_write, make_folder
 from glomerulab.structures.classes import MAX_STRUCTURES
 
 __all__ = [
+    "CORE",
     "LAYERS",
     "Bits",
     "MapFrame",

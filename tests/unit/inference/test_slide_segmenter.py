@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from glomerulab.errors import SlideError
-from glomerulab.inference.slide_segmenter import TileSettings, segment_image, segment_slide
+from glomerulab.inference.blending import TileSettings
+from glomerulab.inference.slide_segmenter import segment_image, segment_slide
 from glomerulab.slides.pyramid import write_pyramid
 from glomerulab.slides.slide import open_slide
 from tests.support.segmenters import ByColour, BySurroundings, disc_pixels, disc_slide
