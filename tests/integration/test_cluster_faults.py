@@ -13,7 +13,7 @@ import pytest
 from glomerulab.errors import GlomerulabError
 from glomerulab.pipeline.cohort_folder import CohortFolder
 from glomerulab.pipeline.cohort_merge import count_states, merge_cohort
-from glomerulab.runtime.cluster import open_workers
+from glomerulab.runtime.cluster import DaskWorkers, open_workers
 from glomerulab.runtime.cluster_file import DASK_SETTINGS
 from glomerulab.runtime.parallel import map_outcomes
 from tests.support.cohorts import content, write_slides
@@ -145,10 +145,15 @@ def test_a_queue_that_refuses_or_jobs_that_end_at_once_are_told(tmp_path, monkey
     file = tmp_path / "cluster.toml"
     text = f'kind = "slurm"\nmemory = "1GB"\nlogs = "{tmp_path}"\ninterface = "lo"\n'
     file.write_text(text + 'queue = "nowhere"\n')
-    with pytest.raises(GlomerulabError, match="partition"), open_workers(cluster=file):
-        pytest.fail("there is no such partition")
+    with (
+        open_workers(cluster=file) as workers,
+        pytest.raises(GlomerulabError, match="partition"),
+    ):
+        list(map_outcomes(abs, [1], workers=workers))
     file.write_text(text + 'prologue = ["exit 3"]\n')
-    with open_workers(cluster=file):
+    with open_workers(cluster=file) as workers:
+        assert isinstance(workers, DaskWorkers)
+        assert workers.workers() == set()  # which submits the jobs
         wait_until(lambda: "no worker has come" in caplog.text, 30)
 
 

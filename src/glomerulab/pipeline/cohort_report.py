@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from glomerulab.cases.case_folder import read_case_folder
+from glomerulab.cases.corrections import NOT_A_GLOMERULUS
 from glomerulab.cases.rules import RuleSet
+from glomerulab.cases.structures import read_case_structures
 from glomerulab.i18n.catalogue import Language
 from glomerulab.pipeline.cohort_folder import COHORT_FILE, CohortFolder
 from glomerulab.reports.case.write import ReportFormat, write_case_reports
+from glomerulab.reports.references import read_references
 from glomerulab.runtime.parallel import Workers, map_outcomes
 from glomerulab.runtime.progress import Track, silent
 
@@ -61,6 +65,10 @@ def report_cohort(
     ------
     OutputError
         If the folder is that of no cohort.
+    GlomerulabError
+        If `structures` holds no outlines.
+    ImageFileError
+        If `references` holds no picture of a label, or one cannot be read.
     """
     cohort = CohortFolder(folder.absolute())
     states = cohort.states()
@@ -69,6 +77,11 @@ def report_cohort(
         for case, name in cohort.cases()[["case", "name"]].itertuples(index=False)
         if states.get(name) == "done"
     ]
+    if structures is not None:
+        read_case_structures(structures, ())
+    if references is not None and cases:
+        ids = (*read_case_folder(cases[0][1]).taxonomy.label_ids, NOT_A_GLOMERULUS)
+        read_references(references, ids)
     write = partial(
         _write,
         formats=tuple(formats),

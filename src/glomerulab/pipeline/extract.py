@@ -20,6 +20,7 @@ from glomerulab.cohort.manifest import Manifest, manifest_from_rows, read_manife
 from glomerulab.cohort.slides_table import SlideEntry, read_slides
 from glomerulab.errors import ConfigError
 from glomerulab.geometry import Region
+from glomerulab.inference.detector import open_detector
 from glomerulab.pipeline.crop_folder import (
     FAILURES_FILE,
     LOCK_FILE,
@@ -35,6 +36,7 @@ from glomerulab.pipeline.crop_plan import (
     plan_slide,
 )
 from glomerulab.pipeline.proposals import PROPOSALS_FOLDER, Proposals, propose_all
+from glomerulab.runtime.files import make_folder
 from glomerulab.runtime.parallel import Outcome, Workers, map_outcomes, part_slice
 from glomerulab.runtime.progress import Track, silent
 from glomerulab.runtime.resume import (
@@ -169,16 +171,17 @@ def extract_crops(
             "give regions that were drawn (--regions), or a segmenter that proposes them "
             "(--detect), and not both"
         )
-    entries, proposals = read_slides(slides), None
+    entries, propose = read_slides(slides), None
     if workers is not None:  # whose working folder is another
         entries = [replace(entry, path=entry.path.absolute()) for entry in entries]
     if detector is not None:
         if settings.region_options != RegionOptions():
             raise ConfigError(NEEDS_REGIONS)
-        proposals = propose_all(
-            entries[part_slice(part or (1, 1), len(entries))],
-            detector.absolute(),
-            out.absolute() / PROPOSALS_FOLDER,
+        open_detector(detector)
+        propose = partial(
+            propose_all,
+            detector=detector.absolute(),
+            folder=out.absolute() / PROPOSALS_FOLDER,
             mpp_override=settings.mpp_override,
             n_workers=n_workers,
             workers=workers,
@@ -194,7 +197,7 @@ def extract_crops(
         workers=workers,
         part=part,
         overwrite=overwrite,
-        proposals=proposals,
+        propose=propose,
         track=track,
     )
 
@@ -213,10 +216,12 @@ def extract_entries(
     min_parallel: int = 0,
     overwrite: bool = False,
     inspect: Callable[[SlideEntry], None] | None = None,
-    proposals: Proposals | None = None,
+    propose: Callable[[Sequence[SlideEntry]], Proposals] | None = None,
     track: Track = silent,
 ) -> ExtractSummary:
     """Cut every region of the given slides, see `extract_crops`.
+
+    `propose` writes the region files first.
 
     With one process it cuts the crops of a slide while that is open. With more, or on a cluster,
     slides with a region file each are planned side by side, and then cut. The region files are
@@ -231,17 +236,20 @@ def extract_entries(
     if workers is not None:
         regions, out = regions.absolute(), out.absolute()
     entries = entries[part_slice(part or (1, 1), len(entries))]
-    known = [] if proposals is None else list(proposals.failures)
-    failed = {one.slide for one in known}
-    readable = [entry for entry in entries if entry.slide_id not in failed]
     lock = LOCK_FILE if part is None else f"{LOCK_FILE}-{part[0]}-{part[1]}"
     with folder_lock(out, lock):
+        if propose is not None:
+            make_folder(regions)
         plan = CropPlan(
-            readable, regions, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
+            entries, regions, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
         )
         run = _Run(
             plan, n_workers, workers, part=part, min_parallel=min_parallel, overwrite=overwrite
         )
+        proposals = None if propose is None else propose(entries)
+        known = () if proposals is None else proposals.failures
+        failed = {one.slide for one in known}
+        readable = [entry for entry in entries if entry.slide_id not in failed]
         is_parallel = workers is not None or n_workers > 1
         try:
             if is_parallel and len(readable) > 1 and inspect is None and regions.is_dir():

@@ -113,8 +113,7 @@ def propose_all(
     workers: Workers | None = None,
     track: Track = silent,
 ) -> Proposals:
-    """Write the proposals of many slides to `folder`, side by side; errors as `open_detector`."""
-    open_detector(detector)
+    """Write the proposals of many slides to `folder`, side by side."""
     found: dict[str, Proposed] = {}
     failures = []
     work = partial(_propose_on, detector=detector, folder=folder, mpp_override=mpp_override)

@@ -12,8 +12,8 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import closing, contextmanager, suppress
-from functools import partial
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
@@ -55,7 +55,10 @@ REPLACE_EVERY = 10
 def open_workers(
     scheduler: str | None = None, cluster: str | Path | None = None
 ) -> Iterator[Workers | None]:
-    """Connect to a Dask scheduler, or start the cluster of a file and end it with the block.
+    """Return the workers of a Dask scheduler, or of the cluster that a file describes.
+
+    Nothing is started before `map_outcomes` has an item for it, so that a command checks its input
+    before a queue gets its jobs. What was started ends with the block.
 
     Parameters
     ----------
@@ -73,8 +76,6 @@ def open_workers(
     ------
     ConfigError
         If both are given, the file is invalid, or the extra is not installed.
-    GlomerulabError
-        If the scheduler cannot be reached.
     """
     if scheduler is None and cluster is None:
         yield None
@@ -83,6 +84,21 @@ def open_workers(
         raise ConfigError("--scheduler and --cluster exclude each other; give one of them")
     described = None if cluster is None else read_cluster_file(Path(cluster))
     _check_installed()
+    with ExitStack() as started:
+        yield DaskWorkers(lambda: started.enter_context(_connected(scheduler, described)))
+
+
+@contextmanager
+def _connected(
+    scheduler: str | None, described: ClusterFile | None
+) -> Iterator["distributed.Client"]:
+    """Connect to a scheduler, or start a cluster and end it with the block.
+
+    Raises
+    ------
+    GlomerulabError
+        If the scheduler cannot be reached, or the cluster not be started.
+    """
     import dask
     import dask_jobqueue  # noqa: F401 - brings its own settings, which must not end with ours
     import distributed  # noqa: F401 - as above
@@ -94,7 +110,7 @@ def open_workers(
                 _client(scheduler) as client,
                 _beside(partial(_warn, client, f"start some with `{start} --nthreads 1`")),
             ):
-                yield DaskWorkers(client)
+                yield client
         elif described is not None:
             with (
                 _started(described) as started,
@@ -102,7 +118,7 @@ def open_workers(
                 _beside(partial(_replace, started, described)),
                 _beside(partial(_warn, client, f"their output is in {described.logs}")),
             ):
-                yield DaskWorkers(client)
+                yield client
 
 
 @contextmanager
@@ -229,15 +245,20 @@ def _warn(client: "distributed.Client", way_out: str, ended: Event) -> None:
 
 
 class DaskWorkers:
-    """The workers of a Dask cluster.
+    """The workers of a Dask cluster, to which it connects at the first item.
 
     At most `N_AHEAD_PER_WORKER` items per worker are in flight, so that a million items are not a
     million tasks of the scheduler.
     """
 
-    def __init__(self, client: "distributed.Client") -> None:
-        self.client = client
+    def __init__(self, connect: Callable[[], "distributed.Client"]) -> None:
+        self._connect = connect
         self._counted = (0, -math.inf)
+
+    @cached_property
+    def client(self) -> "distributed.Client":
+        """The connection to the scheduler."""
+        return self._connect()
 
     def outcomes(
         self, function: Callable[[Item], Value], items: Sequence[Item]
@@ -246,7 +267,14 @@ class DaskWorkers:
 
         A worker that cannot write, such as one whose disk is full, leaves its items to the others;
         the error is raised when none of them can.
+
+        Raises
+        ------
+        GlomerulabError
+            If the scheduler cannot be reached, or the cluster not be started.
         """
+        if not items:
+            return
         suspects: list[Item] = []
         yield from self._map(function, items, N_AHEAD_PER_WORKER, suspects)
         for item in suspects:

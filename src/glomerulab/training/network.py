@@ -9,7 +9,7 @@ from glomerulab.images import image_size
 from glomerulab.models.card import Origin, Triple
 from glomerulab.models.checkpoint import read_checkpoint
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from glomerulab.models.registry import find_model
+from glomerulab.models.registry import ModelEntry, find_model
 from glomerulab.models.transfer.published import PublishedModel, find_published, is_published
 from glomerulab.models.transfer.weights import (
     has_local_weights,
@@ -66,20 +66,25 @@ def complete_network(config: TrainConfig, training: Manifest) -> tuple[TrainConf
                 "input_size": model.input_size or published.input_size,
             }
         )
-    elif model.input_size is None and model.max_input_size is not None:
-        size = _usual_size(training, model.name, largest=model.max_input_size)
-        model = model.model_copy(update={"input_size": size})
+    else:
+        entry = _known(model.name)
+        if model.input_size is None and model.max_input_size is not None:
+            size = _usual_size(training, entry, largest=model.max_input_size)
+            model = model.model_copy(update={"input_size": size})
     (mean, std), origin = _expected(start.weights, model.name, published)
     model = model.model_copy(update={"mean": model.mean or mean, "std": model.std or std})
     return config.model_copy(update={"model": model, "start": start}), origin
 
 
-def _usual_size(training: Manifest, name: str, *, largest: int) -> int:
-    """Return the input size at which the usual training image is hardly shrunk or enlarged."""
+def _known(name: str) -> ModelEntry:
     try:
-        entry = find_model(name)
+        return find_model(name)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
+
+
+def _usual_size(training: Manifest, entry: ModelEntry, *, largest: int) -> int:
+    """Return the input size at which the usual training image is hardly shrunk or enlarged."""
     paths = training.image_paths()
     if entry.has_fixed_size or not paths:
         return entry.input_size

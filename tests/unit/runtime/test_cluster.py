@@ -196,10 +196,10 @@ def test_few_items_are_in_flight_at_a_time(workers: DaskWorkers) -> None:
 def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch) -> None:
     monkeypatch.setattr("glomerulab.runtime.cluster.WAIT_FOR_SCHEDULER", "1s")
     with (
+        open_workers("tcp://127.0.0.1:1") as workers,
         pytest.raises(GlomerulabError, match="no Dask scheduler") as caught,
-        open_workers("tcp://127.0.0.1:1"),
     ):
-        pass
+        list(map_outcomes(_half, [1], workers=workers))
     assert "127.0.0.1:1" in caught.value.message
 
 
@@ -267,8 +267,8 @@ def test_the_number_of_gpus_is_that_of_the_workers_of_this_machine(
     devices = [one["CUDA_VISIBLE_DEVICES"] for one in _local_environments(read_cluster_file(file))]
     assert devices == ["0", "1", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    with pytest.raises(ConfigError, match="3 GPUs"), open_workers(cluster=file):
-        pytest.fail("there are two")
+    with open_workers(cluster=file) as workers, pytest.raises(ConfigError, match="3 GPUs"):
+        list(map_outcomes(_half, [1], workers=workers))
 
 
 @pytest.mark.parametrize(
@@ -329,12 +329,19 @@ def test_a_queue_that_takes_no_job_ends_the_command(kind: str, tmp_path: Path) -
     path = tmp_path / "cluster.toml"
     path.write_text(f'kind = "{kind}"\nmemory = "1GB"\nlogs = "{tmp_path}"\n')
     # there is no such queue here
-    with pytest.raises(GlomerulabError, match="job"), open_workers(cluster=path):
-        pytest.fail("nothing was submitted")
+    with open_workers(cluster=path) as workers, pytest.raises(GlomerulabError, match="job"):
+        list(map_outcomes(_half, [1], workers=workers))
 
 
 def test_a_cluster_that_cannot_be_started_is_told(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     path.write_text('kind = "slurm"\nmemory = "1GB"\ninterface = "ib9"\n')
-    with pytest.raises(GlomerulabError, match="ib9"), open_workers(cluster=path):
-        pytest.fail("there is no such interface")
+    with open_workers(cluster=path) as workers, pytest.raises(GlomerulabError, match="ib9"):
+        list(map_outcomes(_half, [1], workers=workers))
+
+
+def test_nothing_is_started_without_an_item(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text('kind = "slurm"\nmemory = "1GB"\ninterface = "ib9"\n')
+    with open_workers(cluster=path) as workers:
+        assert list(map_outcomes(_half, [], workers=workers)) == []
