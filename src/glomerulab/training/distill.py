@@ -21,7 +21,7 @@ from glomerulab.errors import CheckpointError, ImageFileError, ManifestError
 from glomerulab.images import read_image
 from glomerulab.models.card import Origin, Triple
 from glomerulab.models.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from glomerulab.models.hardware import uses_bfloat16
+from glomerulab.models.hardware import autocast, uses_bfloat16
 from glomerulab.models.layers import head_layers
 from glomerulab.models.networks.improved_seresnet import ImprovedSeResNet
 from glomerulab.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -245,7 +245,7 @@ def _train(
                 step, initial=settings.learning_rate, n_epochs=settings.n_steps, n_warmup=N_WARMUP
             )
         batch = images.batch(step, settings.batch_size)
-        with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
+        with autocast(cpu, use_bfloat16=use_bfloat16):
             targets = lesson.targets(batch)
             forced = step < FORCED_SHARE * settings.n_steps
             losses = lesson.losses(batch, targets, forced)

@@ -8,7 +8,7 @@ is one code path for any number of processes.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from glomerulab.models.hardware import autocast
 from glomerulab.models.heads import is_correct
 from glomerulab.models.layers import freeze_batchnorm_stats
 from glomerulab.predictions import Head
@@ -49,11 +50,9 @@ class Compute:
     use_bfloat16: bool
     """Whether the forward pass runs under autocast."""
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass."""
-        return torch.autocast(
-            self.accelerator.device.type, torch.bfloat16, enabled=self.use_bfloat16
-        )
+        return autocast(self.accelerator.device, use_bfloat16=self.use_bfloat16)
 
 
 @dataclass(frozen=True, slots=True)

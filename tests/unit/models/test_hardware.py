@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from glomerulab.errors import ConfigError
-from glomerulab.models.hardware import MIN_BFLOAT16_SIZE, has_bfloat16, uses_bfloat16
+from glomerulab.models.hardware import MIN_BFLOAT16_SIZE, autocast, has_bfloat16, uses_bfloat16
 from glomerulab.models.registry import create_model
 
 
@@ -42,3 +43,16 @@ def test_small_images_are_computed_in_float32() -> None:
     assert not uses_bfloat16("float32", cpu, input_size=224)
     with pytest.raises(ConfigError, match="33 px or more"):
         uses_bfloat16("bfloat16", cpu, input_size=32)
+
+
+def test_depthwise_convolutions_that_are_trained_are_computed_in_float32() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(2, 16, 9, 9)
+    depthwise, dense = nn.Conv2d(16, 16, 3, groups=16), nn.Conv2d(16, 8, 3)
+    with autocast(torch.device("cpu"), use_bfloat16=True):
+        one, other = depthwise(images), dense(images)
+    assert one.dtype == other.dtype == torch.bfloat16
+    assert one.equal(depthwise(images).to(torch.bfloat16))
+    assert not other.equal(dense(images).to(torch.bfloat16))
+    one.float().sum().backward()
+    assert depthwise.weight.grad is not None

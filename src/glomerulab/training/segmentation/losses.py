@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 __all__ = ["segmentation_loss", "soft_counts"]
 
@@ -29,18 +30,52 @@ def segmentation_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Dice is that of the batch as a whole, so that a structure may be absent from a patch (Milletari
     et al. 2016).
     """
-    logits = logits.float().contiguous()  # as the targets lie: a quarter faster
-    known = (targets != UNKNOWN).float()
-    truth = (targets == 1).float()
-    n_known = known.sum((0, 2, 3))
-    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    entropy = (each * known).sum((0, 2, 3)) / n_known.clamp(min=1.0)
-    shared, total = soft_counts(logits.sigmoid(), truth, known)
-    overlap = (2.0 * shared + SMOOTH) / (total + SMOOTH)
-    is_present = truth.sum((0, 2, 3)) > 0
-    is_used = n_known > 0
-    per_channel = entropy + torch.where(is_present, 1.0 - overlap, torch.zeros_like(overlap))
-    return (per_channel * is_used).sum() / is_used.sum().clamp(min=1)
+    loss: Tensor = _Loss.apply(logits.float().contiguous(), targets)
+    return loss
+
+
+class _Loss(torch.autograd.Function):
+    """The loss with its derivative, channel by channel, so that what is computed stays in cache.
+
+    By the operations of torch it took a fifth of the training.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the loss, and its derivative by the logits."""
+        gradient = torch.empty_like(logits)
+        used = (targets != UNKNOWN).sum((0, 2, 3)) > 0
+        n_used = used.sum().clamp(min=1)
+        loss = logits.new_zeros(())
+        for k in range(logits.shape[1]):
+            one, derivative = _of_channel(logits[:, k], targets[:, k])
+            loss = loss + one / n_used
+            gradient[:, k] = derivative / n_used
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, factor: Tensor) -> tuple[Tensor, None]:
+        """Return the derivative by the logits."""
+        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient * factor, None
+
+
+def _of_channel(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of a channel, and its derivative by the logits, shape (B, H, W)."""
+    known, truth = (targets != UNKNOWN).float(), (targets == 1).float()
+    values = logits.sigmoid()
+    n_known, n_true = known.sum().clamp(min=1.0), truth.sum()
+    # -log(1 - p) = max(z, 0) + log(1 + exp(-|z|)); log1p takes eight times as long as log
+    each = logits.abs().neg_().exp_().add_(1.0).log_().add_(logits.clamp(min=0)).sub_(logits * truth)
+    entropy = (each * known).sum() / n_known
+    gradient = (values - truth).mul_(known).div_(n_known)
+    shared, total = (values * truth).sum(), (values * known).sum() + n_true
+    is_present = (n_true > 0).float()
+    top, bottom = 2.0 * shared + SMOOTH, total + SMOOTH
+    slope = values * (1.0 - values)  # of the sigmoid
+    of_dice = truth.mul(2.0 / bottom).sub_(known * (top / bottom**2)).mul_(slope)
+    return entropy + is_present * (1.0 - top / bottom), gradient.sub_(of_dice.mul_(is_present))
 
 
 def soft_counts(values: Tensor, truth: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

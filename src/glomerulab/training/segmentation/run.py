@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from glomerulab.errors import ConfigError, OutputError, TrainingError
 from glomerulab.models.card import SegmenterCard
-from glomerulab.models.hardware import uses_bfloat16
+from glomerulab.models.hardware import autocast, uses_bfloat16
 from glomerulab.models.segmentation import create_segmenter, save_segmenter, sees_whole_tile
 from glomerulab.runtime.files import atomic_write, make_folder, remove_partial_files
 from glomerulab.runtime.progress import Track, silent
@@ -314,7 +314,7 @@ def _step(
     *,
     use_bfloat16: bool,
 ) -> float:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=use_bfloat16):
+    with autocast(images.device, use_bfloat16=use_bfloat16):
         logits = state.model(images)
     loss = segmentation_loss(logits, targets)
     loss.backward()  # type: ignore[no-untyped-call]
