@@ -67,7 +67,9 @@ def _of_channel(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     values = logits.sigmoid()
     n_known, n_true = known.sum().clamp(min=1.0), truth.sum()
     # -log(1 - p) = max(z, 0) + log(1 + exp(-|z|)); log1p takes eight times as long as log
-    each = logits.abs().neg_().exp_().add_(1.0).log_().add_(logits.clamp(min=0)).sub_(logits * truth)
+    each = (
+        logits.abs().neg_().exp_().add_(1.0).log_().add_(logits.clamp(min=0)).sub_(logits * truth)
+    )
     entropy = (each * known).sum() / n_known
     gradient = (values - truth).mul_(known).div_(n_known)
     shared, total = (values * truth).sum(), (values * known).sum() + n_true
