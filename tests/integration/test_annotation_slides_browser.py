@@ -1,5 +1,6 @@
 """Boxes on slides as people draw them: Chromium, a real server, a written slide."""
 
+import math
 import time
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support.annotation_web import write_images
 pytestmark = pytest.mark.browser
 
 SLIDES = ("turned", "undone", "looked-at", "cut", "polygons", "mended", "proposals")
+SLIDES += ("holes", "split", "fingers")
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +278,16 @@ def test_proposals_are_accepted_corrected_and_exported_with_holes(server, open_p
     page.wait_for_selector("#box-list [aria-pressed=true]:has-text('proposed')")
     page.keyboard.press("a")
     page.wait_for_selector("#accept", state="hidden")
+    page.keyboard.press("Control+z")  # nobody has looked at it, after all
+    page.wait_for_selector("#accept-count:has-text('1 proposals')")
     all_saved(page)
+    assert [one.labels for one in _boxes(server, "proposals")].count((PROPOSAL_LABEL,)) == 1
+    page.keyboard.press("n")
+    page.wait_for_selector("#box-list [aria-pressed=true]:has-text('proposed')")
+    page.keyboard.press("a")
+    page.wait_for_selector("#accept", state="hidden")
+    all_saved(page)
+    assert page.locator("#box-list li:has-text('Glomerulus proposal')").count() == 0
     (tubule,) = (one for one in _boxes(server, "proposals") if one.holes)
     page.locator("#box-list li:has-text('Tubule') .toggle").click()
     page.wait_for_timeout(900)
@@ -296,3 +307,128 @@ def test_proposals_are_accepted_corrected_and_exported_with_holes(server, open_p
     assert corrected.polygon == proposed[1].polygon
     assert len(corrected.holes) == 1
     assert corrected.holes != proposed[1].holes
+
+
+def _stroke(page, *points):
+    """Drag along points of the page's slide."""
+    area = page.locator("#viewer").bounding_box()
+    (x, y), *others = [(area["x"] + across, area["y"] + down) for across, down in points]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for x, y in others:
+        page.mouse.move(x, y, steps=6)
+    page.mouse.up()
+
+
+def _loop(x, y, radius):
+    turns = [2 * math.pi * n / 24 for n in range(25)]
+    return [(x + radius * math.cos(one), y + radius * math.sin(one)) for one in turns]
+
+
+def _draw_polygon(page, *points, n_shapes):
+    page.keyboard.press("p")
+    _press(page, *points, double=True)
+    page.wait_for_selector(f"#count:has-text('{n_shapes} shapes')")
+    page.keyboard.press("Escape")
+    all_saved(page)
+
+
+def test_a_hole_is_cut_out_of_a_polygon_exported_and_taken_back(server, open_page, tmp_path):
+    page = open_page("anna")
+    _open_slide(page, "holes")
+    _draw_polygon(page, (300, 250), (560, 250), (560, 500), (300, 500), n_shapes=2)
+    (drawn,) = _boxes(server, "holes")
+    page.click("#cut-out")
+    page.wait_for_selector("#hint:has-text('Click the shape to cut')")
+    _press(page, (330, 280))
+    page.wait_for_selector("#hint:has-text('Draw a loop')")
+    assert violations(page) == []
+    _stroke(page, *_loop(430, 375, 60))
+    holed = _changed(server, page, drawn)
+    (hole,) = holed.holes
+    assert Polygon(holed.outline).equals(Polygon(drawn.outline))
+    assert Polygon(drawn.outline).contains(Polygon(hole))
+    page.wait_for_selector("#cut-out[aria-pressed=false]")
+
+    page.keyboard.press("x")  # the shape is still selected; now a part of its border
+    _stroke(page, *_loop(560, 375, 40))
+    bitten = _changed(server, page, holed)
+    assert [Polygon(one).area for one in bitten.holes] == pytest.approx([Polygon(hole).area])
+    assert Polygon(bitten.outline).area < 0.98 * Polygon(holed.outline).area
+    page.keyboard.press("Control+z")
+    again = _changed(server, page, bitten)
+    assert (again.outline, again.holes) == (holed.outline, holed.holes)
+    page.reload()
+    page.wait_for_selector("#box-list li:has-text('outline')")
+    with page.expect_download() as download:
+        page.click("text=Save shapes as GeoJSON")
+    download.value.save_as(tmp_path / "out.geojson")
+    (read,) = (one for one in read_regions(tmp_path / "out.geojson") if one.holes)
+    assert read.holes == holed.holes
+
+
+def test_an_outline_of_two_is_split_by_a_line_and_joined_again(server, open_page):
+    page = open_page("anna")
+    _open_slide(page, "split")
+    page.keyboard.press("2")
+    _draw_polygon(page, (300, 300), (640, 300), (640, 460), (300, 460), n_shapes=2)
+    (drawn,) = _boxes(server, "split")
+    _own_line(page).locator(".toggle").click()
+    page.wait_for_timeout(900)  # the slide is still moving to the shape
+    area = page.locator("#viewer").bounding_box()
+    across = area["width"] / 2 + 60
+    page.keyboard.press("x")
+    _stroke(page, (across, 10), (across + 15, area["height"] / 2), (across, area["height"] - 10))
+    page.wait_for_selector("#count:has-text('3 shapes')")
+    all_saved(page)
+    larger, smaller = sorted(_boxes(server, "split"), key=lambda one: -Polygon(one.outline).area)
+    assert larger.region_id == drawn.region_id
+    assert larger.labels == smaller.labels == drawn.labels
+    areas = [Polygon(one.outline).area for one in (larger, smaller)]
+    assert sum(areas) == pytest.approx(Polygon(drawn.outline).area, rel=1e-3)
+
+    page.keyboard.press("Control+z")  # one step
+    page.wait_for_selector("#count:has-text('2 shapes')")
+    all_saved(page)
+    (whole,) = _boxes(server, "split")
+    assert whole.outline == drawn.outline
+
+    page.keyboard.press("x")
+    _press(page, (area["width"] / 2 - 60, area["height"] / 2))
+    _stroke(page, (across, 10), (across, area["height"] - 10))
+    page.wait_for_selector("#count:has-text('3 shapes')")
+    page.keyboard.press("j")
+    page.wait_for_selector("#hint:has-text('join to the marked one')")
+    _press(page, (across + 40, area["height"] / 2))
+    page.wait_for_selector("#count:has-text('2 shapes')")
+    all_saved(page)
+    (joined,) = _boxes(server, "split")
+    assert Polygon(joined.outline).symmetric_difference(Polygon(drawn.outline)).area < 50
+
+    page.keyboard.press("j")  # that of Bo lies apart, and is not anna's
+    page.locator("#box-list .toggle").first.click()
+    page.wait_for_selector("#banner:has-text('bo drew this shape')")
+    page.keyboard.press("Escape")
+    page.keyboard.press("x")
+    _press(page, (area["width"] / 2, area["height"] / 2))
+    _stroke(page, (across, 200), (across + 30, 260))
+    page.wait_for_selector("#banner:has-text('nothing was cut')")
+
+
+def test_a_finger_cuts_a_hole(server, open_page):
+    page = open_page("anna", width=820, height=1180, touch=True)
+    _open_slide(page, "fingers")
+    _draw_one(page, (300, 150), (520, 350))
+    (drawn,) = _boxes(server, "fingers")
+    page.tap("#cut-out")
+    area = page.locator("#viewer").bounding_box()
+    page.touchscreen.tap(area["x"] + 330, area["y"] + 180)
+    page.wait_for_selector("#hint:has-text('Draw a loop')")
+    devtools = page.context.new_cdp_session(page)
+    points = [{"x": area["x"] + x, "y": area["y"] + y} for x, y in _loop(410, 250, 50)]
+    for kind, moved in (("touchStart", points[:1]), ("touchMove", points[1:])):
+        for one in moved:
+            devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [one]})
+    devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    holed = _changed(server, page, drawn)
+    assert len(holed.holes) == 1

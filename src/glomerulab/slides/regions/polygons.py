@@ -9,7 +9,7 @@ from shapely import LinearRing, Polygon, contains_xy, get_parts, make_valid
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point
 
-__all__ = ["area", "contains", "filled", "mended"]
+__all__ = ["Rings", "area", "contains", "filled", "mended", "rings_of"]
 
 Rings = tuple[tuple[Point, ...], tuple[tuple[Point, ...], ...]]
 """An outline and its holes."""
@@ -123,7 +123,12 @@ def mended(outline: tuple[Point, ...], holes: tuple[tuple[Point, ...], ...] = ()
         raise RegionError(
             f"the outline crosses itself and bounds {len(parts)} areas; draw each of them by itself"
         )
-    return _points(largest.exterior), tuple(map(_points, largest.interiors))
+    return rings_of(largest)
+
+
+def rings_of(polygon: Polygon) -> Rings:
+    """Return the outline and the holes of a polygon."""
+    return _points(polygon.exterior), tuple(map(_points, polygon.interiors))
 
 
 def _points(ring: LinearRing) -> tuple[Point, ...]:

@@ -47,11 +47,13 @@ from glomerulab.apps.annotation.web.image_files import (
 from glomerulab.apps.annotation.web.pages import label_guide, render_page
 from glomerulab.apps.annotation.web.schemas import (
     AnnotationBody,
+    EditBody,
     RecordId,
     RegionBody,
     annotation_json,
     item_json,
     region_json,
+    rings_json,
 )
 from glomerulab.apps.annotation.web.site import Site
 from glomerulab.apps.annotation.web.work_process import ReportTrack, run_apart
@@ -68,6 +70,7 @@ from glomerulab.errors import (
 from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.regions.features import SlideFrame
+from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
 from glomerulab.slides.slide import Slide
 from glomerulab.slides.tiles import TILE_SIZE
 from glomerulab.structures.classes import KNOWN_STRUCTURES
@@ -199,6 +202,7 @@ def slide_page(
         "crop_mpp": site.settings.crop_mpp,
         "structures": _structures(language_of(request)),
         "glomeruli": sorted(GLOMERULI),
+        "proposal": PROPOSAL_LABEL,
     }
     page = render_page(
         request,
@@ -257,11 +261,16 @@ def save_box(
 ) -> dict[str, object]:
     """Save a new, changed or deleted shape; the same key twice is saved once."""
     slide_id = site.slide_cache.entry(key).slide_id
-    known = find_region(site.store, body.region_id.hex)
+    known = find_region(site.store, body.region_id)  # such as one that a command imported
+    if known is None:
+        known = find_region(site.store, body.new_id())
+    region_id = body.new_id() if known is None else known.region_id
     labels = () if known is None else known.labels
-    if not body.deleted:
-        labels = judged_labels(labels if body.labels is None else body.labels)
-    region, is_mended = body.region(slide_id, labels=labels), False
+    if body.labels is not None and not body.deleted:
+        labels = tuple(body.labels)  # a proposal again where accepting it was undone
+    elif not body.deleted:
+        labels = judged_labels(labels)
+    region, is_mended = body.region(slide_id, region_id, labels=labels), False
     if not body.deleted:
         region, is_mended = checked_shape(region, site.slide_cache.pyramid(key).slide.dimensions)
     saved = save_region(site.store, region, login=account.login)
@@ -270,6 +279,12 @@ def save_box(
         "saved": region_json(saved.region, may_edit=True),
         "mended": is_mended,
     }
+
+
+@router.post("/api/shapes")
+def edit_shapes(account: CurrentAccount, body: EditBody) -> dict[str, object]:  # noqa: ARG001
+    """Return a shape cut along a stroke, or two shapes joined; the page saves what it takes."""
+    return {"shapes": [rings_json(one) for one in body.edited()]}
 
 
 @router.get("/slides/{key}/regions.geojson")

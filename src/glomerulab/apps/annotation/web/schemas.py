@@ -14,12 +14,17 @@ from glomerulab.apps.annotation.records import (
 )
 from glomerulab.apps.annotation.shapes import structure_of
 from glomerulab.apps.annotation.store.regions import RegionInput
+from glomerulab.errors import AnnotationError
 from glomerulab.geometry import Box, Point, Region
+from glomerulab.slides.regions.editing import cut, joined
+from glomerulab.slides.regions.polygons import Rings
 from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
 
 MAX_COORDINATE = 10_000_000
 MAX_POINTS = 10_000
 MAX_HOLES = 1_000
+MAX_STROKE = 500
+"""Points of a stroke; the page thins longer ones."""
 
 
 def _without_nul(text: str) -> str:
@@ -93,7 +98,8 @@ Ring = Annotated[list[PixelPoint], Field(min_length=3, max_length=MAX_POINTS)]
 class RegionBody(_Body):
     """One save of one box or polygon."""
 
-    region_id: UUID
+    region_id: Annotated[ShortText, Field(min_length=1)]
+    """As the server lists it; of a new shape a UUID."""
     x: Coordinate
     y: Coordinate
     width: Side
@@ -108,16 +114,25 @@ class RegionBody(_Body):
     labels: Annotated[list[ShortText], Field(max_length=64)] | None = None
     """The classes; those that the shape has, if they are not given."""
 
-    def region(self, slide_id: str, *, labels: tuple[str, ...] = ()) -> RegionInput:
+    def new_id(self) -> str:
+        """Return the digits of a new shape's UUID; raise an AnnotationError if it has none."""
+        try:
+            return UUID(self.region_id).hex
+        except ValueError:
+            raise AnnotationError(
+                f"this slide has no shape {self.region_id!r}, and a new one is named by a UUID"
+            ) from None
+
+    def region(self, slide_id: str, region_id: str, *, labels: tuple[str, ...] = ()) -> RegionInput:
         """Return the region to save, with the labels that it has."""
         box, outline = Box(self.x, self.y, self.width, self.height), None
         holes: tuple[tuple[Point, ...], ...] = ()
         if self.outline is not None:
             outline = tuple(self.outline)
             holes = tuple(map(tuple, self.holes))
-            box = Region(self.region_id.hex, outline).box()
+            box = Region(region_id, outline).box()
         return RegionInput(
-            region_id=self.region_id.hex,
+            region_id=region_id,
             slide_id=slide_id,
             box=box,
             expected_version=self.expected_version,
@@ -127,6 +142,38 @@ class RegionBody(_Body):
             outline=outline,
             holes=holes,
         )
+
+
+class OutlineBody(_Body):
+    """An outline that is being edited; nothing is saved."""
+
+    outline: Ring
+    holes: Annotated[list[Ring], Field(max_length=MAX_HOLES)] = []
+
+    def rings(self) -> Rings:
+        """Return outline and holes."""
+        return tuple(self.outline), tuple(map(tuple, self.holes))
+
+
+class EditBody(_Body):
+    """A shape to cut along a stroke, or two to join."""
+
+    shapes: Annotated[list[OutlineBody], Field(min_length=1, max_length=2)]
+    stroke: Annotated[list[PixelPoint], Field(min_length=2, max_length=MAX_STROKE)] | None = None
+    """Cuts the first shape; without it the shapes are joined."""
+
+    def edited(self) -> list[Rings]:
+        """Return the parts of the cut shape, or the joined one."""
+        shapes = [one.rings() for one in self.shapes]
+        return [joined(shapes)] if self.stroke is None else cut(shapes[0], self.stroke)
+
+
+def rings_json(rings: Rings) -> dict[str, Any]:
+    """Return an outline as the slide page needs it, to a hundredth of a pixel."""
+    outline, *holes = (
+        [[round(x, 2), round(y, 2)] for x, y in one] for one in (rings[0], *rings[1])
+    )
+    return {"outline": outline, "holes": holes}
 
 
 def annotation_json(annotation: Annotation) -> dict[str, Any]:

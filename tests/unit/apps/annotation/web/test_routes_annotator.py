@@ -247,6 +247,55 @@ def test_a_turned_box_comes_back_turned(slide_web):
         assert anna.write(path, json=_body(outline=outline)).status_code == 422
 
 
+def test_an_edited_outline_is_returned_and_not_saved(slide_web):
+    anna = slide_web.client("anna")
+    square = [[0, 0], [100, 0], [100, 100], [0, 100]]
+    beside = [[x + 100, y] for x, y in square]
+    loop = [[30, 30], [60, 30], [60, 60], [30, 60], [30, 31]]
+
+    def edit(*outlines, **how):
+        return anna.write("/api/shapes", json={"shapes": [{"outline": o} for o in outlines], **how})
+
+    (part,) = edit(square, stroke=loop).json()["shapes"]
+    assert len(part["holes"]) == 1
+    (whole,) = edit(square, beside).json()["shapes"]
+    assert whole["holes"] == []
+    assert {x for x, _ in whole["outline"]} == {0, 100, 200}
+    refused = edit(square, stroke=[[300, 300], [310, 300]])
+    assert refused.status_code == 422
+    assert "nothing was cut" in refused.json()["detail"]
+    for wrong in (edit(), edit(square, stroke=[[1, 1]]), edit(square, stroke=[[1, 1]] * 501)):
+        assert wrong.status_code == 422
+    assert slide_web.client().post("/api/shapes", json={}).status_code in {401, 403}
+    assert list_regions(slide_web.store, login="anna") == []
+
+
+@pytest.mark.parametrize(
+    "region_id", ["slide:p1", "slide:Annotation 2 \u4e2d", str(uuid.uuid4()), uuid.uuid4().hex]
+)
+def test_a_region_that_a_command_imported_is_changed_on_the_page(slide_web, region_id):
+    anna = slide_web.client("anna")
+    path = f"/api/slides/{KEY}/regions"
+    imported = RegionInput(region_id, "slide", Box(1, 2, 30, 40), 0, str(uuid.uuid4()))
+    save_region(slide_web.store, imported, login="anna")
+    (shown,) = anna.get(path).json()
+    moved = anna.write(path, json=_body(region_id=shown["region_id"], expected_version=1))
+    assert moved.status_code == 200
+    (kept,) = list_regions(slide_web.store, login="anna")
+    assert (kept.region_id, kept.box) == (region_id, Box(10, 20, 100, 90))
+
+
+def test_a_new_region_has_a_uuid_of_its_page(slide_web):
+    anna = slide_web.client("anna")
+    path = f"/api/slides/{KEY}/regions"
+    for wrong in ("slide:p9", "a/b", "a\0b", "", "x" * 200):
+        assert anna.write(path, json=_body(region_id=wrong)).status_code in {400, 404, 422}
+    new = str(uuid.uuid4())
+    assert anna.write(path, json=_body(region_id=new)).status_code == 200
+    (kept,) = list_regions(slide_web.store, login="anna")
+    assert kept.region_id == new.replace("-", "")
+
+
 def test_a_move_keeps_the_classes_of_a_region_file_and_a_deletion_can_be_undone(slide_web):
     anna = slide_web.client("anna")
     path = f"/api/slides/{KEY}/regions"

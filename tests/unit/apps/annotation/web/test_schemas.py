@@ -73,7 +73,7 @@ def test_every_box_on_a_slide_can_be_sent(corner, side):
             "height": side,
         }
     )
-    assert body.region("s").box.width == side
+    assert body.region("s", "r").box.width == side
 
 
 def test_an_item_identifies_neither_image_nor_patient(web):

@@ -25,6 +25,16 @@ export function asAnnotation(id, { x, y, width, height, outline, holes = [] }) {
   return turned ? selector("RECTANGLE", { ...turned, bounds }) : selector("POLYGON", { points: outline, bounds });
 }
 
+// Outline and holes, also of a plain box.
+export function ringsOf({ x, y, width, height, outline, holes = [] }) {
+  return { outline: outline ?? [[x, y], [x + width, y], [x + width, y + height], [x, y + height]], holes };
+}
+// A shape with another outline; the box is the one around it.
+export function withRings(shape, { outline, holes }) {
+  const { minX, minY, maxX, maxY } = boundsOf(outline), x = Math.round(minX), y = Math.round(minY);
+  return { ...shape, x, y, width: Math.max(1, Math.round(maxX) - x), height: Math.max(1, Math.round(maxY) - y), outline, holes };
+}
+
 export function isSameShape(one, other) {
   return JSON.stringify(one && ordered(one)) === JSON.stringify(other && ordered(other));
 }

@@ -3,7 +3,8 @@
 import { Outbox, randomKey } from "./outbox.js";
 import { fillMessage, sentence, showSaveState } from "./save_state.js";
 import { promptLogin, request, setCsrfToken } from "./server.js";
-import { asAnnotation, isSameShape, shapeOf, shapeText } from "./shapes.js";
+import { asAnnotation, isSameShape, ringsOf, shapeOf, shapeText, withRings } from "./shapes.js";
+import { drawStrokes } from "./stroke.js";
 import { translate } from "./translate.js";
 
 const settings = JSON.parse(document.getElementById("settings").textContent);
@@ -17,7 +18,10 @@ const structures = new Map(settings.structures.map((one) => [one.id, one]));
 const DEFAULT = settings.structures[0].id;
 const PROPOSED = "#e69f00", FIXED = "#5a5f63";
 const MAX_LINES = 300; // of the list; thousands of lines make the page slow
-const changes = []; // {id, before}: what undo brings back
+const changes = []; // {id, before, isFurther}: what undo brings back; a further change goes with the one before
+const TOOLS = { rectangle: $("draw"), polygon: $("draw-polygon"), cut: $("cut-out"), join: $("join") };
+let tool = null; // a key of TOOLS
+let target = null; // the id of the shape that is cut, or to which another is joined
 
 const viewer = OpenSeadragon({
   element: $("viewer"), drawer: "canvas", showNavigationControl: false, animationTime: 0.3, blendTime: 0,
@@ -41,12 +45,18 @@ const drawn = AnnotoriousOSD.createOSDAnnotator(viewer, {
 });
 function styleOf(box) {
   const stroke = box?.may_edit === false ? FIXED : box?.shape?.proposed ? PROPOSED : structures.get(box?.shape?.structure ?? $("structure").value)?.colour ?? "#0d7896";
-  return { fill: stroke, fillOpacity: 0.1, stroke, strokeWidth: 2.5 };
+  const isTarget = target !== null && box === boxes.get(target);
+  return { fill: stroke, fillOpacity: 0.1, stroke, strokeWidth: isTarget ? 6 : 2.5 };
 }
 // A new box is selected at once, and while a box is selected the next drag draws nothing. Events of the annotator
 // come by a timer, on a slow computer after the next press, which lost a box: subscribe to its state instead.
 drawn.state.selection.subscribe(({ selected }) => {
-  if (isDrawing() && selected.length) queueMicrotask(() => drawn.cancelSelected());
+  if (!tool || !selected.length) return;
+  const [{ id }] = selected;
+  queueMicrotask(() => {
+    drawn.cancelSelected();
+    if (tool === "cut" || tool === "join") pick(id);
+  });
 });
 
 const outbox = new Outbox(`${settings.login}:${settings.key}`, {
@@ -63,7 +73,7 @@ const outbox = new Outbox(`${settings.login}:${settings.key}`, {
 });
 
 async function restore(why) {
-  fillMessage($("banner"), why, translate("Close"), () => { $("banner").hidden = true; });
+  tell(why);
   await load();
 }
 
@@ -73,16 +83,16 @@ function showMended(id, saved) {
   drawn.cancelSelected();
   box.shape = shapeFrom(saved);
   drawn.updateAnnotation(asAnnotation(id, box.shape));
-  fillMessage($("banner"), translate("The outline crossed itself and was mended; the saved shape is shown."), translate("Close"), () => { $("banner").hidden = true; });
+  tell(translate("The outline crossed itself and was mended; the saved shape is shown."));
   renderList();
 }
 
-function save(id, shape) {
+function save(id, shape, { isUndo = false, isFurther = false } = {}) {
   const box = boxes.get(id);
   if (!box?.may_edit || isSameShape(shape, box.shape)) return;
   const { x, y, width, height, outline, holes, labels } = shape ?? box.shape;
   const body = { region_id: box.region_id, x, y, width, height, outline, holes, labels, expected_version: box.version, deleted: shape === null };
-  changes.push({ id, before: box.shape });
+  if (!isUndo) changes.push({ id, before: box.shape, isFurther });
   box.shape = shape;
   clearNotices();
   outbox.add({ path, subject: id, place: null, body });
@@ -93,7 +103,7 @@ drawn.on("createAnnotation", (annotation) => {
   if (boxes.has(annotation.id)) return; // brought back by undo
   const shape = { ...shapeOf(annotation), ...ofStructure($("structure").value) };
   if (shape.width < 8 || shape.height < 8) { drawn.removeAnnotation(annotation.id); return; } // drawn by accident
-  boxes.set(annotation.id, { region_id: randomKey(), version: 0, may_edit: true, cut: false, login: settings.login, shape: null });
+  boxes.set(annotation.id, ownBox());
   save(annotation.id, shape);
   restyle();
 });
@@ -103,11 +113,13 @@ drawn.on("updateAnnotation", (annotation) => {
   if (!box?.shape) return;
   const { labels, structure, proposed } = box.shape;
   const shape = { ...shapeOf(annotation), labels, structure, proposed };
-  save(annotation.id, isSameShape(shape, box.shape) ? shape : { ...shape, proposed: false });
+  save(annotation.id, isSameShape(shape, box.shape) ? shape : judged(shape));
 });
 drawn.on("deleteAnnotation", (annotation) => save(annotation.id, null));
 drawn.on("selectionChanged", () => { showSelectedStructure(); renderList(); });
 
+function ownBox() { return { region_id: randomKey().replaceAll("-", ""), version: 0, may_edit: true, cut: false, login: settings.login, shape: null }; }
+function judged(shape) { return { ...shape, labels: shape.labels.filter((one) => one !== settings.proposal), proposed: false }; }
 function ofStructure(id) { return { labels: [id], structure: id, proposed: false }; }
 function shapeFrom({ x, y, width, height, outline, holes, labels, structure, proposed }) {
   const named = structure ?? labels?.find((one) => structures.has(one)) ?? DEFAULT;
@@ -131,16 +143,22 @@ function proposals() { return [...boxes].filter(([, box]) => box.may_edit && box
 // Store a proposal as it is, and go to the next.
 function accept() {
   const taken = selectedOwn().filter((id) => boxes.get(id).shape.proposed);
-  drawn.cancelSelected();
-  for (const id of taken) save(id, { ...boxes.get(id).shape, proposed: false });
+  showNext();
+  for (const id of taken) save(id, judged(boxes.get(id).shape));
   restyle();
-  const [next] = proposals();
+}
+// The next proposal after the selected shape, in the order of the list, and then from its start.
+function showNext() {
+  const [current] = selectedOwn();
+  const order = [...boxes.keys()], place = order.indexOf(current) + 1, waiting = new Set(proposals());
+  const next = [...order.slice(place), ...order.slice(0, place)].find((id) => id !== current && waiting.has(id));
+  drawn.cancelSelected();
   if (next) showShape(next);
 }
 function showShape(id) {
   setTool(null);
   drawn.setSelected(id, boxes.get(id).may_edit);
-  drawn.fitBounds(id, { padding: 90 });
+  drawn.fitBounds(id, { padding: viewer.element.clientHeight / 5 }); // its neighbours are seen too
 }
 
 function eraseBox(id) {
@@ -153,16 +171,55 @@ function undo() {
   if (!change) return;
   const { id, before } = change;
   drawn.cancelSelected();
-  const isDrawn = boxes.get(id).shape !== null;
   const isRestyled = before?.structure !== boxes.get(id).shape?.structure || before?.proposed;
   if (before === null) drawn.removeAnnotation(id);
-  else if (isDrawn) drawn.updateAnnotation(asAnnotation(id, before));
-  else drawn.addAnnotation(asAnnotation(id, before));
-  save(id, before);
-  changes.length = changes.findLastIndex((one) => one.id === id); // the undoing itself is not undone
+  else showChanged(id, before);
+  save(id, before, { isUndo: true });
+  if (change.isFurther) undo();
   if (isRestyled) restyle();
   renderList();
 }
+function showChanged(id, shape) {
+  if (boxes.get(id).shape) drawn.updateAnnotation(asAnnotation(id, shape));
+  else drawn.addAnnotation(asAnnotation(id, shape));
+}
+
+// Cut a shape along a stroke, or join two: the server computes the outlines, and the page saves them as one
+// step, with the id and the structure of the first.
+async function edit(ids, stroke) {
+  setTool(null);
+  const body = { shapes: ids.map((id) => ringsOf(boxes.get(id).shape)), stroke };
+  const before = ids.map((id) => boxes.get(id).shape);
+  let parts;
+  try { ({ shapes: parts } = await request("/api/shapes", body)); } catch (error) {
+    if (error.isLoggedOut) promptLogin(() => edit(ids, stroke));
+    else tell(sentence(translate(error.message)));
+    return;
+  }
+  if (ids.some((id, n) => boxes.get(id)?.shape !== before[n])) return; // changed in the meantime
+  const own = judged(before[0]);
+  parts.forEach((rings, n) => {
+    const id = n === 0 ? ids[0] : randomKey(), shape = withRings(own, rings);
+    if (n > 0) boxes.set(id, ownBox());
+    showChanged(id, shape);
+    save(id, shape, { isFurther: n > 0 });
+  });
+  for (const id of ids.slice(1)) {
+    drawn.removeAnnotation(id);
+    save(id, null, { isFurther: true });
+  }
+  restyle();
+  drawn.setSelected(ids[0], true);
+}
+// The shape that was clicked while a tool needs one.
+function pick(id) {
+  const box = boxes.get(id);
+  if (!box?.may_edit) { if (box) tell(whyFixed(box)); return; }
+  if (tool === "join" && target !== null && target !== id) { edit([target, id], null); return; }
+  setTarget(id);
+  setHint();
+}
+function tell(text) { fillMessage($("banner"), text, translate("Close"), () => { $("banner").hidden = true; }); }
 
 function renderList() {
   const selected = new Set(drawn.getSelected().map((one) => one.id));
@@ -187,7 +244,7 @@ function renderList() {
     if (box.cut) parts.push(translate("handed out"));
     show.textContent = parts.join(" · ");
     show.style.setProperty("--structure", styleOf(box).stroke);
-    show.addEventListener("click", () => showShape(annotation.id));
+    show.addEventListener("click", () => (tool === "cut" || tool === "join" ? pick : showShape)(annotation.id));
     line.append(show);
     if (box.may_edit) {
       const erase = document.createElement("button");
@@ -213,28 +270,42 @@ function whyFixed(box) {
 // What the server told of an earlier action is no longer the last word.
 function clearNotices() { for (const notice of document.querySelectorAll(".panel .notice.done")) notice.remove(); }
 
-// A box is dragged, a polygon clicked corner by corner; null ends drawing.
-function setTool(tool) {
-  if (tool) {
-    drawn.cancelSelected();
-    drawn.setDrawingMode(tool === "polygon" ? "click" : "drag");
-    drawn.setDrawingTool(tool);
+// A box is dragged, a polygon clicked corner by corner, a cut drawn over the selected shape; null ends all.
+function setTool(next) {
+  const [selected = null] = selectedOwn();
+  const isDrawn = next === "rectangle" || next === "polygon";
+  tool = next;
+  setTarget(next && !isDrawn ? selected : null);
+  if (next) drawn.cancelSelected();
+  if (isDrawn) {
+    drawn.setDrawingMode(next === "polygon" ? "click" : "drag");
+    drawn.setDrawingTool(next);
   }
-  drawn.setDrawingEnabled(tool !== null);
+  drawn.setDrawingEnabled(isDrawn);
   viewer.gestureSettingsMouse.dblClickToZoom = tool === null; // it closes a polygon
-  $("draw").setAttribute("aria-pressed", String(tool === "rectangle"));
-  $("draw-polygon").setAttribute("aria-pressed", String(tool === "polygon"));
+  for (const [name, button] of Object.entries(TOOLS)) button.setAttribute("aria-pressed", String(name === tool));
+  setHint();
+}
+function setTarget(id) {
+  if (target === id) return;
+  target = id;
+  restyle();
+}
+function setHint() {
+  const isPicked = target !== null;
   $("hint").textContent = {
     rectangle: translate("Drag from corner to corner. Esc ends drawing."),
     polygon: translate("Click corner by corner; click the first corner or double-click to close. Esc ends drawing."),
+    cut: isPicked
+      ? translate("Draw a loop around what to take away, or a line across the shape to split it. Esc ends cutting.")
+      : translate("Click the shape to cut. Esc ends cutting."),
+    join: isPicked
+      ? translate("Click the shape to join to the marked one. Esc ends joining.")
+      : translate("Click the first of two shapes to join. Esc ends joining."),
   }[tool] ?? translate("Drag to move, B for boxes, P for polygons; click a shape to change it. Click a corner and press Delete to remove it.");
 }
-function toggleTool(tool) { setTool(isDrawing(tool) ? null : tool); }
-function isDrawing(tool) {
-  const buttons = { rectangle: $("draw"), polygon: $("draw-polygon") };
-  const asked = tool ? [buttons[tool]] : Object.values(buttons);
-  return asked.some((one) => one.getAttribute("aria-pressed") === "true");
-}
+function toggleTool(next) { setTool(tool === next ? null : next); }
+drawStrokes(viewer, () => tool === "cut" && target !== null, (stroke) => edit([target], stroke));
 // Delete a corner if one is selected, else the selected shapes.
 let isCornerSelected = false; // before the annotator sees the key, which takes the corner away
 function deleteSelected(event) {
@@ -254,9 +325,13 @@ async function load() {
     else fillMessage($("banner"), sentence(translate(error.message)), translate("Try again"), () => { $("banner").hidden = true; load(); });
     return;
   }
+  drawn.cancelSelected();
+  if (target !== null) setTool(null);
   boxes.clear();
   changes.length = 0;
-  const pending = new Map(outbox.entries.map((entry) => [entry.body.region_id.replaceAll("-", ""), entry]));
+  const ids = new Set(known.map((one) => one.region_id));
+  const listed = (id) => (ids.has(id) ? id : id.replaceAll("-", "")); // as the server lists it
+  const pending = new Map(outbox.entries.map((entry) => [listed(entry.body.region_id), entry]));
   const annotations = [];
   for (const box of known) {
     const entry = pending.get(box.region_id);
@@ -270,7 +345,7 @@ async function load() {
   for (const entry of pending.values()) {
     if (entry.body.deleted) continue;
     const shape = shapeFrom(entry.body);
-    boxes.set(entry.subject, { region_id: entry.body.region_id, version: 0, may_edit: true, cut: false, login: settings.login, shape });
+    boxes.set(entry.subject, { ...ownBox(), region_id: entry.body.region_id, shape });
     annotations.push(asAnnotation(entry.subject, shape));
   }
   drawn.setAnnotations(annotations, true);
@@ -281,7 +356,10 @@ async function load() {
 const KEYS = {
   b: () => toggleTool("rectangle"),
   p: () => toggleTool("polygon"),
+  x: () => toggleTool("cut"),
+  j: () => toggleTool("join"),
   a: accept,
+  n: showNext,
   Escape: () => { drawn.cancelSelected(); setTool(null); },
   Delete: deleteSelected,
   Backspace: deleteSelected,
@@ -304,10 +382,10 @@ document.addEventListener("keydown", (event) => {
   const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (action) { event.preventDefault(); action(event); }
 });
-$("draw").addEventListener("click", () => toggleTool("rectangle"));
-$("draw-polygon").addEventListener("click", () => toggleTool("polygon"));
+for (const [name, button] of Object.entries(TOOLS)) button.addEventListener("click", () => toggleTool(name));
 $("structure").addEventListener("change", () => setStructure($("structure").value));
 $("accept-button").addEventListener("click", accept);
+$("later").addEventListener("click", showNext);
 $("undo").addEventListener("click", undo);
 $("zoom-in").addEventListener("click", () => viewer.viewport.zoomBy(1.4));
 $("zoom-out").addEventListener("click", () => viewer.viewport.zoomBy(1 / 1.4));
