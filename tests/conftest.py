@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,9 @@ from PIL import Image
 from glomerulab.slides.pyramid import write_pyramid
 
 ROOT = Path(__file__).resolve().parents[1]
+# How long an example takes depends on the machine; first calls compile.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 REAL_DATA = Path(os.environ.get("GLOMERULAB_REAL_DATA", ROOT.parent / "shared" / "data"))
 
 

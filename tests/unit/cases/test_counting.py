@@ -62,7 +62,7 @@ SOME = st.frozensets(st.sampled_from(FIVE))
 EXCLUSIONS = st.lists(st.tuples(st.sampled_from(FIVE), st.sampled_from(FIVE)), max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     EXCLUSIONS,
     st.lists(st.tuples(SOME, SOME, st.booleans()), min_size=1, max_size=2),

@@ -167,7 +167,7 @@ ONE = st.sampled_from(["normal", "cgn", "fsg", "mspgn", "gs"])
 DOUBT = st.tuples(ONE, st.sets(ONE, max_size=2), st.booleans())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(DOUBT, min_size=1, max_size=4))
 def test_the_possible_grades_are_those_of_every_choice_of_label_sets(drawn) -> None:
     calls = [

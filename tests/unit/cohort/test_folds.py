@@ -31,7 +31,7 @@ def cohort(*, n_patients: int = 10, per_patient: int = 4) -> list[dict[str, obje
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 5), st.sampled_from([0.0, 0.2, 0.4]), st.integers(0, 3))
 def test_every_image_is_held_out_once_and_no_patient_is_divided(
     n_folds: int, share: float, seed: int

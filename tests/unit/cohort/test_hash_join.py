@@ -72,7 +72,7 @@ def test_every_copy_up_to_the_limit_is_found_once_in_its_best_orientation(
 
 
 @pytest.mark.usefixtures("_indexed")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_sources=st.integers(1, 4),

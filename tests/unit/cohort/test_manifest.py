@@ -216,7 +216,7 @@ TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(
@@ -280,7 +280,6 @@ def test_chosen_columns_are_read_alone_under_any_spelling(tmp_path: Path, suffix
         read_manifest(path)
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5), st.sampled_from([" a", "a\x1c", "é"]))))
 def test_text_of_a_parquet_file_is_composed_and_stripped(cells: list[str | None]) -> None:
     taxonomy = load_taxonomy("paper")

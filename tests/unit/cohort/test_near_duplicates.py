@@ -121,9 +121,7 @@ def _hashed(
     return find_near_duplicates(manifest)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1), n_sources=st.integers(1, 5), n_images=st.integers(0, 40))
 def test_equal_and_near_images_are_found_as_by_comparing_all_pairs(
     monkeypatch: pytest.MonkeyPatch, seed: int, n_sources: int, n_images: int

@@ -73,7 +73,7 @@ def test_one_file_per_image_makes_the_round_trip_too(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == before
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(flags=st.lists(st.lists(st.sampled_from([1, 0, None]), min_size=4, max_size=4), min_size=1))
 def test_labels_survive_the_round_trip_also_unknown_ones(
     flags: list[list[int | None]], tmp_path_factory: pytest.TempPathFactory

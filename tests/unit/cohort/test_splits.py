@@ -65,7 +65,7 @@ def cohorts(draw: st.DrawFn) -> Manifest:
     return _manifest(pd.DataFrame(rows))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(manifest=cohorts(), seed=st.integers(0, 2**32))
 def test_no_patient_is_on_both_sides_and_no_part_is_empty(manifest: Manifest, seed: int) -> None:
     table = split_by_patient(manifest, seed=seed).table
@@ -73,7 +73,7 @@ def test_no_patient_is_on_both_sides_and_no_part_is_empty(manifest: Manifest, se
     assert set(table["split"]) == {"train", "validation", "test"}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(manifest=cohorts(), seed=st.integers(0, 9), n_folds=st.integers(2, 3))
 def test_no_patient_is_in_two_folds_and_no_fold_is_empty(
     manifest: Manifest, seed: int, n_folds: int
@@ -83,7 +83,7 @@ def test_no_patient_is_in_two_folds_and_no_fold_is_empty(
     assert set(table["fold"]) == set(range(n_folds))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(manifest=cohorts(), seed=st.integers(0, 9))
 def test_a_child_follows_its_parent_when_images_are_split(manifest: Manifest, seed: int) -> None:
     table = split_by_image(manifest, seed=seed).table.set_index("image_id")
@@ -91,7 +91,7 @@ def test_a_child_follows_its_parent_when_images_are_split(manifest: Manifest, se
     assert (children["split"] == table["split"][children["parent_id"]].to_numpy()).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(manifest=cohorts(), seed=st.integers(0, 9), order=st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_decides(
     manifest: Manifest, seed: int, order: random.Random
@@ -105,7 +105,7 @@ def test_the_order_of_the_rows_does_not_matter_and_the_seed_decides(
         assert first.equals(second[first.index])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(manifest=cohorts())
 def test_nothing_but_the_split_changes(manifest: Manifest) -> None:
     before = manifest.table.copy()
@@ -114,7 +114,7 @@ def test_nothing_but_the_split_changes(manifest: Manifest) -> None:
     pd.testing.assert_frame_equal(after.drop(columns="split"), before.drop(columns="split"))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(3, 60), ratios=st.tuples(*[st.integers(1, 9)] * 3))
 def test_images_that_differ_in_nothing_are_divided_exactly(
     n: int, ratios: tuple[int, int, int]
@@ -126,7 +126,7 @@ def test_images_that_differ_in_nothing_are_divided_exactly(
     assert counts.sum() == n
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), n_patients=st.integers(15, 60))
 def test_images_and_labels_come_near_six_two_two(seed: int, n_patients: int) -> None:
     counts = parts_table(split_by_patient(_cohort(n_patients, seed), seed=seed))
@@ -339,7 +339,7 @@ def _loss(counts: np.ndarray, shares: np.ndarray, parts: np.ndarray) -> float:
     return loss
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(counts=arrays(np.float64, (6, 3), elements=st.integers(0, 6)), seed=st.integers(0, 99))
 def test_small_problems_are_solved_as_well_as_by_trying_everything(
     counts: np.ndarray, seed: int

@@ -10,7 +10,7 @@ def _alone(n: int) -> np.ndarray:
     return np.arange(n)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 30), st.integers(2, 5), st.integers(2, 4), st.integers(0, 10**6))
 def test_agreement_does_not_depend_on_who_is_called_first(
     n_images: int, n_raters: int, n_categories: int, seed: int

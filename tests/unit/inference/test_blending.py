@@ -12,7 +12,7 @@ SIDE, N_STRUCTURES = 32, 3
 LIMITS = np.array([*LAYERS.values(), 0.5])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     overlap=st.integers(4, SIDE // 2),
     size=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -89,7 +89,7 @@ def _sites(rng, n: int) -> np.ndarray:
     return table
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.floats(5, 195), st.floats(5, 115))
 def test_the_wall_is_where_an_exhaustive_search_finds_it(seed, x, y):
     grid = site_grid(_sites(np.random.default_rng(seed), 120), bucket_um=12.0)

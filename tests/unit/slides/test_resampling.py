@@ -66,7 +66,7 @@ def test_the_best_level_is_the_coarsest_that_is_fine_enough():
     width=st.integers(1, 120),
     height=st.integers(1, 120),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_native_sampling_returns_the_pixels_of_the_file(x, y, width, height):
     pixels = texture(200, 260)
     padded = np.full((200 + 400, 260 + 400, 3), WHITE, dtype=np.uint8)

@@ -115,7 +115,7 @@ IMAGES = npst.arrays(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(image=IMAGES, paper=st.booleans())
 def test_any_image_comes_back_as_an_image(image: np.ndarray, paper: bool) -> None:
     target = fit(TARGET.image, "HE", **({"parameters": PAPER} if paper else {}))
@@ -130,7 +130,7 @@ def test_any_image_comes_back_as_an_image(image: np.ndarray, paper: bool) -> Non
         assert result.reason
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     strength=st.floats(0.35, 1.4),
@@ -150,7 +150,7 @@ def test_background_stays_background(
     assert np.abs(result.image[bare].mean(axis=0) - target.white).max() < 8.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), strength=st.floats(0.4, 1.3))
 def test_a_transform_to_its_own_reference_is_nearly_the_identity(
     seed: int, strength: float

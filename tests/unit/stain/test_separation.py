@@ -118,7 +118,7 @@ def test_one_colour_cannot_be_separated() -> None:
         solve(np.full((3, 4000), 0.5, np.float32), sparsity=0.02)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.floats(0.0, 0.3),

@@ -65,7 +65,7 @@ def test_of_a_cortex_that_is_only_possible_no_share_is_known():
 
 
 @given(seed=st.integers(0, 10**6), strip_rows=st.integers(1, 30))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_areas_are_those_of_numpy_for_any_strips(seed, strip_rows):
     rng = np.random.default_rng(seed)
     level = {name: rng.integers(0, 4, (23, 31)) for name in ("cortex", "tubule")}

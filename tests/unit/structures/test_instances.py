@@ -86,7 +86,7 @@ def random_map(seed, shape=(90, 70)):
 
 @pytest.mark.parametrize("reach_um", [4.0, 60.0])
 @given(seed=st.integers(0, 10**6), strip_rows=st.integers(1, 40))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_objects_do_not_depend_on_the_strips(reach_um, seed, strip_rows):
     drawn = random_map(seed)
     with pytest.MonkeyPatch.context() as patch:
@@ -101,7 +101,7 @@ def test_objects_do_not_depend_on_the_strips(reach_um, seed, strip_rows):
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_every_pixel_belongs_to_the_nearest_core_within_the_structure(seed):
     drawn = random_map(seed)
     likely, core = drawn.likely > 0, (drawn.core & drawn.likely) > 0

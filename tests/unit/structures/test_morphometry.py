@@ -36,7 +36,7 @@ def is_within_error(measure, truth):
 
 @given(radius=st.floats(6, 100), centre=centres)
 @example(radius=56.00904075714493, centre=(128.63043318194815, 133.82639694589767))  # many spurs
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_disc_has_the_sizes_of_the_formula_within_the_error(radius, centre):
     found = measured(draw_disc(SHAPE, centre, radius))
     um = radius * MPP
@@ -48,7 +48,7 @@ def test_a_disc_has_the_sizes_of_the_formula_within_the_error(radius, centre):
 
 
 @given(inner=st.floats(5, 40), wall=st.floats(4, 40), centre=centres)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_ring_has_the_wall_and_lumen_of_the_formula_within_the_error(inner, wall, centre):
     lumen = draw_disc(SHAPE, centre, inner)
     found = measured(draw_disc(SHAPE, centre, inner + wall), light=lumen)
@@ -84,7 +84,7 @@ def test_light_that_reaches_the_border_is_no_lumen():
 
 
 @given(radius=st.floats(30, 100), share=st.floats(0.3, 0.95), centre=centres)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_tuft_and_bowmans_space_are_those_of_two_discs_within_the_error(radius, share, centre):
     tuft = draw_disc(SHAPE, centre, radius * share)
     half = draw_disc(SHAPE, centre, radius) & (np.arange(SHAPE[1]) < centre[1])
@@ -105,7 +105,7 @@ def test_what_the_map_does_not_know_is_not_measured():
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_areas_and_diameters_are_those_of_scikit_image(seed):
     rng = np.random.default_rng(seed)
     mask = np.any([draw_disc(SHAPE, rng.uniform(110, 150, 2), 30) for _ in range(4)], axis=0)

@@ -43,7 +43,7 @@ def test_holes_are_kept():
 
 
 @given(seed=st.integers(0, 10**6), sigma=st.floats(1.0, 4.0))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_outlines_of_any_connected_mask_are_valid_and_of_its_area(seed, sigma):
     field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(80, 90)), sigma)
     labels, n = ndimage.label(field > 0)
@@ -64,7 +64,7 @@ def areas_of(drawn, **options):
 
 
 @given(seed=st.integers(0, 10**6), strip_rows=st.integers(1, 50))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_areas_are_joined_without_seams(seed, strip_rows):
     field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(97, 80)), 3)
     drawn = make_map({"cortex": field > 0}, mpp=4.0)

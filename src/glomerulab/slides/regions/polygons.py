@@ -8,6 +8,7 @@ from shapely import LinearRing, Polygon, contains_xy, get_parts, make_valid
 
 from glomerulab.errors import RegionError
 from glomerulab.geometry import Point
+from glomerulab.runtime.jit import F64, Flags, compiled
 
 __all__ = ["Rings", "area", "contains", "filled", "mended", "rings_of"]
 
@@ -79,28 +80,33 @@ def filled(
 def _inside(
     ring: npt.NDArray[np.float64], shape: tuple[int, ...]
 ) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
-    """Return the box around a ring of points (x, y), and which of its pixels lie inside.
-
-    A pixel lies inside if an odd number of edges cross its row to the left of it.
-    """
+    """Return the box around a ring of points (x, y), and which of its pixels lie inside."""
     first = np.clip(np.floor(ring.min(axis=0)), 0, shape[::-1]).astype(int)
     width, height = np.clip(np.ceil(ring.max(axis=0)) + 1, 0, shape[::-1]).astype(int) - first
-    start = ring - first
-    (x, y), (next_x, next_y) = start.T, np.roll(start, -1, axis=0).T
-    top, bottom = (
-        np.clip(np.ceil(one), 0, height).astype(int)
-        for one in (np.minimum(y, next_y), np.maximum(y, next_y))
-    )
-    n_rows = bottom - top
-    edge = np.repeat(np.arange(len(ring)), n_rows)
-    row = np.arange(len(edge)) + np.repeat(top - np.cumsum(n_rows) + n_rows, n_rows)
-    crossed = x[edge] + (row - y[edge]) * (next_x - x)[edge] / (next_y - y)[edge]
-    column = np.clip(np.ceil(crossed), 0, width).astype(int)
-    n_cells = height * (width + 1)
-    n_crossed = np.bincount(row * (width + 1) + column, minlength=n_cells)
-    parity = np.cumsum(n_crossed.reshape(height, width + 1), axis=1) % 2 == 1
     box = np.s_[first[1] : first[1] + height, first[0] : first[0] + width]
-    return box, parity[:, :width]
+    pixels = np.zeros((height, width), np.bool_)
+    _fill(ring - first, pixels)
+    return box, pixels
+
+
+@compiled
+def _fill(ring: F64, pixels: Flags) -> None:
+    """Set the pixels of which an odd number of edges cross the row to the left."""
+    height, width = pixels.shape
+    for i in range(len(ring)):
+        x, y = ring[i - 1]
+        next_x, next_y = ring[i]
+        top, bottom = np.ceil(min(y, next_y)), np.ceil(max(y, next_y))
+        for row in range(int(max(top, 0.0)), int(min(bottom, float(height)))):
+            crossed = np.ceil(x + (row - y) * (next_x - x) / (next_y - y))
+            column = int(min(max(crossed, 0.0), float(width)))  # far ones are no integers
+            if column < width:
+                pixels[row, column] = not pixels[row, column]
+    for row in range(height):
+        is_inside = False
+        for column in range(width):
+            is_inside ^= pixels[row, column]
+            pixels[row, column] = is_inside
 
 
 def mended(outline: tuple[Point, ...], holes: tuple[tuple[Point, ...], ...] = ()) -> Rings:

@@ -81,7 +81,7 @@ def _readings_of(taxonomy: Taxonomy) -> st.SearchStrategy[list[dict[str, int | N
     return st.lists(flags.filter(lambda one: not taxonomy.conflicts(one)), min_size=1, max_size=5)
 
 
-@settings(suppress_health_check=list(HealthCheck), max_examples=150, deadline=None)
+@settings(suppress_health_check=list(HealthCheck), max_examples=150)
 @given(data=st.data(), n_readers=st.integers(1, 3))
 def test_whatever_readers_agree_on_passes_the_check_of_a_manifest(
     tmp_path, data, n_readers

@@ -56,7 +56,7 @@ def test_a_name_that_no_file_system_takes_is_unknown(root, name):
         SlideFolder(root).find(name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=60))
 def test_no_name_leaves_the_folder(tmp_path_factory, name):
     root = tmp_path_factory.getbasetemp() / "any-root"

@@ -27,7 +27,7 @@ def _separable_kernel(n_out: int, n_in: int, rank: int, *, seed: int) -> torch.T
     return _composed(row, torch.randn(n_out, rank, 3, 1, generator=generator)) / rank
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n_out=st.integers(1, 6), n_in=st.integers(1, 6), rank=st.integers(1, 8), extra=st.integers(0, 3)
 )

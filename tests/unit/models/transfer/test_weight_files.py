@@ -33,9 +33,7 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
     return {f"{prefix}{key}": value for key, value in tensors.items()}
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     containers=st.lists(
         st.sampled_from(["state_dict", "model_state_dict", "model", "ema", "net", "my weights"]),

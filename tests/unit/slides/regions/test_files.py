@@ -57,9 +57,7 @@ def region_lists(draw, *, with_slides=False):
     ],
 )
 @given(data=st.data())
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_format_reads_back_equal(tmp_path, suffix, file_format, data):
     regions = data.draw(region_lists(with_slides=file_format in {"coco", "csv"}))
     path = tmp_path / f"regions{suffix}"

@@ -178,7 +178,7 @@ def mutated(data, value):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_mutated_feature_of_geojson_never_hides_its_neighbours(data):
     features = geojson()
     features[1] = mutated(data, copy.deepcopy(features[1]))
@@ -192,7 +192,7 @@ def test_a_mutated_feature_of_geojson_never_hides_its_neighbours(data):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_mutated_annotation_of_coco_never_hides_its_neighbours(data):
     content = coco()
     content["annotations"][1] = mutated(data, content["annotations"][1])

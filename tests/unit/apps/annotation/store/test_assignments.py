@@ -105,7 +105,7 @@ def test_a_third_reader_is_someone_who_has_not_read_the_image(store: Store) -> N
 SEEDS = st.integers(-(2**40), 2**40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 40), st.integers(1, 7), st.data(), SEEDS)
 def test_each_image_has_k_of_n_readers_and_loads_differ_by_at_most_one(
     n_images: int, n_annotators: int, data: st.DataObject, seed: int
@@ -121,7 +121,7 @@ def test_each_image_has_k_of_n_readers_and_loads_differ_by_at_most_one(
     assert max(loads) - min(loads) <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 30), SEEDS)
 def test_images_added_later_keep_the_balance(n_before: int, n_after: int, seed: int) -> None:
     loads = dict.fromkeys("abcd", 0)
@@ -144,7 +144,7 @@ def test_too_few_annotators_are_named_with_the_way_out() -> None:
         choose_readers({"g": 2}, {"a": 0, "b": 0}, readers={"g": frozenset({"a"})}, seed=0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 60), st.floats(0, 0.5), SEEDS, st.text(max_size=5))
 def test_a_queue_holds_each_image_and_its_repeats_far_apart(
     n_images: int, share: float, seed: int, login: str
