@@ -2,7 +2,7 @@
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Protocol
@@ -56,10 +56,10 @@ def read_ahead(
     source: Source,
     read: Callable[[Source, tuple[int, int]], RgbImage],
     places: Sequence[tuple[int, int]],
-) -> Iterator[tuple[tuple[int, int], RgbImage | GlomerulabError]]:
+) -> Generator[tuple[tuple[int, int], RgbImage | GlomerulabError]]:
     """Yield the tiles at places, or why there is none; a thread reads the next ones meanwhile."""
     reader = _Reader(source, read)
-    with ThreadPoolExecutor(1) as pool, closing(reader):
+    with closing(reader), ThreadPoolExecutor(1) as pool:  # closed when nothing reads any more
         waiting: deque[Future[RgbImage | GlomerulabError]] = deque()
         try:
             for number, place in enumerate(places):

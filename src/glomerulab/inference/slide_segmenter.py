@@ -7,8 +7,9 @@ slide its pixels are mirrored.
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,15 @@ from glomerulab.runtime.progress import Track, silent
 from glomerulab.slides.scale import SAME_MPP
 from glomerulab.slides.slide import Slide
 from glomerulab.structures.classes import structure
-from glomerulab.structures.maps import CORE, LAYERS, MapFrame, StructureMap, create_map, release
+from glomerulab.structures.maps import (
+    CORE,
+    LAYERS,
+    MapFrame,
+    StructureMap,
+    create_map,
+    read_window,
+    write_window,
+)
 from glomerulab.structures.tissue import Tissue, find_tissue
 
 __all__ = ["SlideSegmentation", "TileFailure", "segment_image", "segment_slide"]
@@ -41,7 +50,6 @@ SAME_SCALE = 0.03
 is: training varies the scale more, and its pixels are sharp and quick to read."""
 MAX_OUTSIDE = 0.1
 """Share of a structure's pixels outside the tissue above which these are not counted."""
-STRIP_PX = 1 << 22
 
 FloatMap = npt.NDArray[np.float32]
 
@@ -83,7 +91,7 @@ def segment_slide(
     slide : Slide
         Stays open, and is not read by another thread meanwhile.
     folder : Path
-        Gets the map, 8 bytes per pixel of tissue.
+        Gets the map, up to 8 bytes per pixel of tissue.
     tiles : TileSettings, optional
         The result hardly depends on it (docs/benchmarks.md).
 
@@ -99,6 +107,8 @@ def segment_slide(
         If the slide is more than twice as coarse as the model, or none of its tiles can be read.
     MissingMppError
         If the scale of the slide is not known.
+    GlomerulabError
+        If the disk has no room for the map.
     """
     card = segmenter.card
     frame = map_frame(slide, card.structures, card.mpp)
@@ -125,7 +135,7 @@ def segment_slide(
                 slide=slide.slide_id,
             )
         )
-    if outside := run.drop_outside():
+    if outside := run.drop_outside(places):
         notes.append(_outside_note(outside, slide.slide_id))
     return SlideSegmentation(
         run.map, len(places), tissue.area_um2, tuple(run.failures), tuple(notes)
@@ -269,18 +279,17 @@ class _Run:
             core_bits=[self._frame.bit(one) for one in self._segmenter.card.cores],
         )
         before = -1
-        for (row, column), chances in self._chances(places):
-            if row != before >= 0:
-                self._release()
-                yield before
-            found, is_covered = blender.add(row, column, chances)
-            self._write(found, is_covered, self._start(column), self._start(row))
-            before = row
-        self._release()
+        with closing(self._chances(places)) as tiles:
+            for (row, column), chances in tiles:
+                if row != before >= 0:
+                    yield before
+                found, is_covered = blender.add(row, column, chances)
+                self._write(found, is_covered, self._start(column), self._start(row))
+                before = row
         if before >= 0:
             yield before
 
-    def drop_outside(self) -> dict[str, float]:
+    def drop_outside(self, places: Sequence[tuple[int, int]]) -> dict[str, float]:
         """Return the structures of which too much lies outside the tissue, with the share of it.
 
         What of them lies there is taken out of the map.
@@ -294,25 +303,25 @@ class _Run:
         if self._tissue is None or not found:
             return {}
         kept = ~np.bitwise_or.reduce([self._frame.bit(name) for name in found])
-        width, height = self._frame.width, self._frame.height
-        step = max(1, STRIP_PX // width)
-        for top in range(0, height, step):
-            rows = range(top, min(top + step, height))
-            outside = ~self._tissue.of(self._tissue.inside, self._frame, range(width), rows)
+        for place in places:  # elsewhere is nothing
+            columns, rows = self._extent(*place)
+            inside = self._tissue.of(self._tissue.inside, self._frame, columns, rows)
             for layer in self._layers:
-                part = layer[rows.start : rows.stop]
-                part[outside & (part != 0)] &= kept  # glass takes no space in the file
-                release(layer)
+                bits = read_window(layer, rows.start, rows.stop, columns.start, columns.stop)
+                new = np.where(inside, bits, bits & kept)
+                changed = (new != bits).any(axis=1)
+                write_window(layer, rows.start, columns.start, new, rows=changed)
         return found
 
     def _chances(
         self, places: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[tuple[int, int], FloatMap | None]]:
+    ) -> Generator[tuple[tuple[int, int], FloatMap | None]]:
         """Yield the probabilities of each tile, shape (channels, side, side); None if it failed."""
-        with self._segmenter.threads() as pool:
+        images = read_ahead(self._source, self._read, places)
+        with self._segmenter.threads() as pool, closing(images):
             waiting: deque[tuple[tuple[int, int], Future[FloatMap]]] = deque()
             try:
-                for place, image in read_ahead(self._source, self._read, places):
+                for place, image in images:
                     waiting.append((place, pool.submit(self._predict, image)))
                     if len(waiting) > self._segmenter.n_threads:
                         yield self._first(waiting)
@@ -371,10 +380,6 @@ class _Run:
         box = Box(round(x), round(y), max(1, round(right - x)), max(1, round(lower - y)))
         self.failures.append(TileFailure(box, reason))
 
-    def _release(self) -> None:
-        for layer in self._layers:
-            release(layer)
-
     def _write(self, found: U16, is_covered: Flags, x: int, y: int) -> None:
         """Write the bits of a part of the map."""
         columns = range(max(x, 0), min(x + found.shape[2], self._frame.width))
@@ -383,9 +388,9 @@ class _Run:
         tissue = is_covered[part]
         if self._tissue is not None:
             tissue &= self._tissue.of(self._tissue.near, self._frame, columns, rows)
-        window = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         for layer, bits in zip(self._layers, found, strict=True):
-            layer[window] = bits[part] * tissue
+            values = bits[part] * tissue
+            write_window(layer, rows.start, columns.start, values, rows=values.any(axis=1))
         self._count(found[1][part] * tissue, columns, rows)
 
     def _count(self, found: npt.NDArray[np.uint16], columns: range, rows: range) -> None:

@@ -239,4 +239,6 @@ def outcome_of(function: Callable[[Item], Value], item: Item) -> Outcome[Item, V
             raise
         raise full from error
     except GlomerulabError as error:
+        # Its frames hold arrays and files, of which a deleted one still takes room on its disk.
+        error.__cause__ = error.__context__ = error.__traceback__ = None
         return Outcome(item, None, error)

@@ -5,6 +5,7 @@ to: patient and study are then named after the slide, and places are millimetres
 """
 
 import datetime as dt
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,14 @@ from glomerulab.slides.dicom_codes import own, uid
 from glomerulab.slides.files import dicom_files, dicom_reference
 from glomerulab.slides.slide import Slide
 from glomerulab.structures.classes import structure
-from glomerulab.structures.maps import MapFrame, StructureMap, read_rows
+from glomerulab.structures.maps import (
+    MapFrame,
+    StructureMap,
+    new_layer,
+    no_room,
+    read_rows,
+    write_window,
+)
 from glomerulab.structures.morphometry import MEASURES, MeasuredObject
 from glomerulab.structures.polygons import rings
 
@@ -120,9 +128,10 @@ def write_segmentations(structure_map: StructureMap, slide: Slide, folder: Path)
 def _mask(structure_map: StructureMap, name: str, file: Path) -> U8 | None:
     """Return where a structure is likely as an array in a file; None where it is nowhere."""
     frame = structure_map.frame
-    mask = np.lib.format.open_memmap(
-        file, mode="w+", dtype=np.uint8, shape=(1, frame.height, frame.width)
-    )
+    mask: U8 = new_layer(file, np.uint8, (1, frame.height, frame.width))
+    # It is read through its mapping, for which some file systems take room, that of glass as well.
+    if shutil.disk_usage(file.parent).free < mask.nbytes:
+        raise no_room(file.parent, "the mask of a structure takes a byte per pixel")
     occurs = False
     rows = max(1, STRIP_PX // frame.width)
     for top in range(0, frame.height, rows):
@@ -130,7 +139,7 @@ def _mask(structure_map: StructureMap, name: str, file: Path) -> U8 | None:
         part = (read_rows(structure_map.likely, top, bottom) & frame.bit(name)) != 0
         if part.any():
             occurs = True
-            mask[0, top:bottom] = part
+            write_window(mask[0], top, 0, part, rows=part.any(axis=1))
     return mask if occurs else None
 
 

@@ -1,20 +1,24 @@
 """Which structures each pixel of a slide belongs to, as bits in files.
 
-The arrays are mapped from disk: memory stays flat with the slide, and glass takes no space.
+Memory stays flat with the slide, and glass takes no space. The arrays are mapped from disk, but the
+package reads and writes the files (`read_rows`, `read_window`, `write_window`): where the disk is
+full, use of the mapping kills the process without an error.
 """
 
 import json
-import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from glomerulab.errors import GlomerulabError
 from glomerulab.geometry import Point
-from glomerulab.runtime.files import atomic_write, make_folder
+from glomerulab.runtime.files import atomic_write, disk_error, make_folder
 from glomerulab.structures.classes import MAX_STRUCTURES
 
 __all__ = [
@@ -24,12 +28,16 @@ __all__ = [
     "MapFrame",
     "StructureMap",
     "create_map",
+    "new_layer",
+    "no_room",
     "open_map",
     "read_rows",
-    "release",
+    "read_window",
+    "write_window",
 ]
 
 Bits = npt.NDArray[np.uint16]
+Pixels = TypeVar("Pixels", bound=npt.NDArray[Any])
 
 LAYERS = {"possible": 0.3, "likely": 0.5, "certain": 0.7}
 """Probability from which a layer sets the bit of a structure; their sizes give ranges."""
@@ -91,15 +99,16 @@ class StructureMap:
 
 
 def create_map(folder: Path, frame: MapFrame) -> StructureMap:
-    """Create an empty map in a folder; writing to its arrays writes the files."""
+    """Create an empty map in a folder, for `write_window`.
+
+    Raises
+    ------
+    GlomerulabError
+        If the disk has no room.
+    """
     make_folder(folder)
     shape = (frame.height, frame.width)
-    arrays = {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=np.uint16, shape=shape
-        )
-        for name in (*LAYERS, CORE)
-    }
+    arrays = {name: new_layer(folder / f"{name}.npy", np.uint16, shape) for name in (*LAYERS, CORE)}
     with atomic_write(folder / FRAME_FILE) as file:
         file.write_text(json.dumps(asdict(frame), indent=2) + "\n")
     return StructureMap(frame, **arrays)
@@ -124,18 +133,95 @@ def open_map(folder: Path) -> StructureMap:
     return StructureMap(frame, **arrays)
 
 
-def read_rows(layer: Bits, start: int, stop: int) -> Bits:
-    """Return a copy of rows; what the system read of the file does not stay in memory."""
-    rows = np.array(layer[start:stop])
-    release(layer)
-    return rows
+def new_layer(file: Path, kind: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return an array of zeros in a new file, for `write_window`; errors as `create_map`."""
+    with _room_errors(file):
+        return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
 
 
-def release(layer: Bits) -> None:
-    """Take what was read or written of a layer's file out of this process's memory."""
-    file = layer.base
-    if isinstance(file, mmap.mmap):
-        file.madvise(mmap.MADV_DONTNEED)
+def read_rows(layer: Pixels, start: int, stop: int) -> Pixels:
+    """Return a copy of rows."""
+    return read_window(layer, start, stop, 0, layer.shape[1])
+
+
+def read_window(layer: Pixels, top: int, bottom: int, left: int, right: int) -> Pixels:
+    """Return a copy of a part of a layer, which must be whole, in a file or in memory."""
+    if not isinstance(layer, np.memmap):
+        return layer[top:bottom, left:right].copy()  # type: ignore[return-value]
+    found = np.zeros((bottom - top, right - left), layer.dtype)
+    if right - left == layer.shape[1]:
+        found = found.reshape(1, -1)  # the rows follow each other in the file
+    with _file(layer).open("rb", buffering=0) as file:
+        for number, row in enumerate(found):
+            os.preadv(file.fileno(), [row], _place(layer, top + number, left))
+    return found.reshape(bottom - top, right - left)  # type: ignore[return-value]
+
+
+def write_window(
+    layer: npt.NDArray[Any],
+    top: int,
+    left: int,
+    values: npt.NDArray[Any],
+    *,
+    rows: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Write a part of a layer, which must be whole, in a file or in memory.
+
+    Parameters
+    ----------
+    values : ndarray, shape (rows, columns)
+    rows : ndarray of bool, optional
+        Which of the rows to write, by default all: zeros that are not written take no space.
+
+    Raises
+    ------
+    GlomerulabError
+        If the disk has no room.
+    """
+    height, width = values.shape
+    rows = np.ones(height, bool) if rows is None else rows
+    if not isinstance(layer, np.memmap):
+        layer[top : top + height, left : left + width][rows] = values[rows]
+        return
+    values, path = np.ascontiguousarray(values, layer.dtype), _file(layer)
+    with _room_errors(path), path.open("r+b", buffering=0) as file:
+        content, n_bytes = values.reshape(-1).view(np.uint8).data, width * values.itemsize
+        for number in np.flatnonzero(rows).tolist():
+            waiting = content[number * n_bytes : (number + 1) * n_bytes]
+            place = _place(layer, top + number, left)
+            while waiting:  # the last bytes that fit may be a part
+                n_written = os.pwrite(file.fileno(), waiting, place)
+                waiting, place = waiting[n_written:], place + n_written
+
+
+@contextmanager
+def _room_errors(file: Path) -> Iterator[None]:
+    """Raise that the disk has no room as an error of this slide; others may be smaller."""
+    try:
+        yield
+    except OSError as error:
+        if disk_error(error) is None:
+            raise
+        raise no_room(file, str(error.strerror)) from error
+
+
+def no_room(file: Path, reason: str) -> GlomerulabError:
+    """Return the error of a slide whose map the disk has no room for."""
+    return GlomerulabError(
+        f"the disk has no room for the map of the slide's structures ({reason}); make room, and "
+        "run the same command again",
+        where=str(file.parent.parent),
+    )
+
+
+def _file(layer: np.memmap[Any, Any]) -> Path:
+    return Path(str(layer.filename))
+
+
+def _place(layer: np.memmap[Any, Any], row: int, column: int) -> int:
+    """Return at which byte of its file a pixel is."""
+    place: int = layer.offset + (row * layer.shape[-1] + column) * layer.itemsize
+    return place
 
 
 def _read_frame(path: Path) -> MapFrame:
@@ -150,6 +236,7 @@ def _read_frame(path: Path) -> MapFrame:
 
 def _read_layer(folder: Path, name: str, frame: MapFrame) -> Bits:
     array: Bits = np.load(folder / f"{name}.npy", mmap_mode="r")
-    if array.shape != (frame.height, frame.width) or array.dtype != np.uint16:
-        raise ValueError(f"{name}.npy is of another size")
+    is_kind = array.dtype == np.uint16 and array.flags.c_contiguous
+    if array.shape != (frame.height, frame.width) or not is_kind:
+        raise ValueError(f"{name}.npy is of another size or kind")
     return array

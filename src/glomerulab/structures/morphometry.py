@@ -29,7 +29,7 @@ from skimage.morphology import skeletonize
 
 from glomerulab.runtime.jit import Flags
 from glomerulab.structures.instances import StructureObject
-from glomerulab.structures.maps import MapFrame, StructureMap
+from glomerulab.structures.maps import MapFrame, StructureMap, read_window
 from glomerulab.structures.tissue import MIN_LUMEN_UM2
 
 __all__ = [
@@ -135,8 +135,8 @@ def glomerulus_measures(
 def part_mask(of: StructureObject, structure_id: str, structure_map: StructureMap) -> Flags:
     """Return where another structure is likely within an object, in its box."""
     height, width = of.mask.shape
-    box = structure_map.likely[of.top : of.top + height, of.left : of.left + width]
-    found: Flags = (np.array(box) & structure_map.frame.bit(structure_id)) != 0
+    box = read_window(structure_map.likely, of.top, of.top + height, of.left, of.left + width)
+    found: Flags = (box & structure_map.frame.bit(structure_id)) != 0
     return found & of.mask
 
 

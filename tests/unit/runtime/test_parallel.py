@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import weakref
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,25 @@ def test_every_item_has_one_outcome_and_errors_are_values(n_workers: int) -> Non
         assert outcome.value is None
         assert isinstance(outcome.error, SlideError)
         assert str(outcome.error) == f"item {outcome.item}: is odd"
+
+
+def test_the_error_of_an_item_keeps_nothing_of_it_in_memory() -> None:
+    held = []
+
+    class Large:
+        pass
+
+    def fail(number: int) -> int:
+        large = Large()
+        held.append(weakref.ref(large))
+        try:
+            return number // 0
+        except ZeroDivisionError as error:
+            raise SlideError("is zero") from error
+
+    for outcome in map_outcomes(fail, [1, 2]):
+        assert isinstance(outcome.error, SlideError)
+        assert held[-1]() is None
 
 
 def _write(number: int) -> int:

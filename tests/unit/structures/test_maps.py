@@ -1,31 +1,62 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glomerulab.errors import ConfigError, GlomerulabError
 from glomerulab.structures.classes import KNOWN_STRUCTURES, in_drawing_order, structure
-from glomerulab.structures.maps import MapFrame, create_map, open_map, release
+from glomerulab.structures.maps import (
+    MapFrame,
+    create_map,
+    open_map,
+    read_rows,
+    read_window,
+    write_window,
+)
 
 FRAME = MapFrame(("glomerulus", "tuft"), 30, 20, (1.0, 1.0), (2.0, 2.0), (60, 40))
 
 
 def test_what_is_written_to_a_map_is_read_from_its_folder(tmp_path):
     created = create_map(tmp_path / "map", FRAME)
-    created.likely[3:5, 7] = FRAME.bit("tuft")
-    created.likely.flush()
+    write_window(created.likely, 3, 7, np.full((2, 1), FRAME.bit("tuft")))
     found = open_map(tmp_path / "map")
     assert found.frame == FRAME
     assert np.argwhere(found.likely == 2).tolist() == [[3, 7], [4, 7]]
     assert not found.core.any()
 
 
-def test_what_was_written_outlives_its_release(tmp_path):
-    created = create_map(tmp_path / "map", FRAME)
-    for row in range(FRAME.height):
-        created.likely[row] = row
-        release(created.likely)
-    expected = np.repeat(np.arange(FRAME.height)[:, np.newaxis], FRAME.width, axis=1)
-    assert np.array_equal(created.likely, expected)
-    assert np.array_equal(open_map(tmp_path / "map").likely, expected)
+@given(st.data())
+def test_windows_of_a_file_are_those_of_an_array(tmp_path_factory, data):
+    height, width = FRAME.height, FRAME.width
+    layer = create_map(tmp_path_factory.mktemp("map"), FRAME).likely
+    expected = np.zeros((height, width), np.uint16)
+    seeds = st.integers(0, 2**32 - 1)
+    for _ in range(3):
+        top, bottom = sorted(data.draw(st.tuples(*[st.integers(0, height)] * 2)))
+        left, right = sorted(data.draw(st.tuples(*[st.integers(0, width)] * 2)))
+        rng = np.random.default_rng(data.draw(seeds))
+        values = rng.integers(0, 2**16, (bottom - top, right - left), np.uint16)
+        rows = rng.random(bottom - top) < 0.7
+        write_window(layer, top, left, values, rows=rows)
+        expected[top:bottom, left:right][rows] = values[rows]
+        window = (top, bottom, left, right)
+        np.testing.assert_array_equal(read_window(layer, *window), expected[top:bottom, left:right])
+        np.testing.assert_array_equal(read_rows(layer, top, bottom), expected[top:bottom])
+        in_memory = expected.copy()
+        write_window(in_memory, top, left, values)
+        np.testing.assert_array_equal(read_window(in_memory, *window), values)
+    np.testing.assert_array_equal(layer, expected)
+
+
+def test_rows_that_are_not_written_take_no_space(tmp_path):
+    wide = MapFrame(("cortex",), 4096, 1000, (1.0, 1.0), (1.0, 1.0), (4096, 1000))
+    layer = create_map(tmp_path / "map", wide).likely
+    values = np.zeros((1000, 512), np.uint16)
+    values[3] = 1
+    write_window(layer, 0, 0, values, rows=values.any(axis=1))
+    read_rows(layer, 0, 1000)
+    assert (tmp_path / "map" / "likely.npy").stat().st_blocks * 512 <= 4 * 4096
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "other size", "no json"])
