@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from glomerulab.apps.serve.auth import KeyRing
-from tests.support.segmenters import ALL_STRUCTURES, disc_slide, write_segmenter
+from tests.support.dicom_slides import write_dicom_slide
+from tests.support.segmenters import ALL_STRUCTURES, disc_pixels, disc_slide, write_segmenter
 from tests.support.served_models import ServedProcess, wait_for, write_slide
 
 
@@ -81,6 +82,33 @@ def test_slides_of_an_inbox_are_done_once_whatever_happens_to_the_server(trained
     assert {"result.zip", "predictions.csv", "case.json", "slide.json"} <= {
         path.name for path in place.iterdir()
     }
+
+
+@pytest.mark.slow
+def test_a_dicom_series_dropped_as_loose_files_goes_to_a_report(trained, tmp_path):
+    inbox = tmp_path / "inbox"
+    for name, discs in (("a", [(300, 200, 90), (620, 260, 70)]), ("b", [(500, 250, 80)])):
+        pixels = disc_pixels(discs, size=(1024, 512))
+        write_dicom_slide(inbox, full=pixels, mpp=1.0, name=name, series=f"1.2.{len(discs)}")
+    (inbox / "b_7.dcm").write_bytes((inbox / "b_1.dcm").read_bytes()[:300])
+    segmenter = write_segmenter(tmp_path / "segmenter", structures=ALL_STRUCTURES)
+    options = ["--model", trained, "--detector", segmenter, "--inbox", inbox]
+    server = ServedProcess(tmp_path, *options, "--jobs", tmp_path / "jobs")
+    wait_until(lambda: len(ended(inbox)) == 3)
+    rows = ended(inbox)
+    assert server.http.get("/v1/slides").json()["slides"] == ["a_1.dcm", "b_1.dcm", "b_7.dcm"]
+    server.stop()
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "a_1.dcm": "done",
+        "b_1.dcm": "done",
+        "b_7.dcm": "failed",
+    }
+    assert "damaged" in rows["b_7.dcm"]["error"]
+    for name, n_glomeruli in (("a_1.dcm", 2), ("b_1.dcm", 1)):
+        place = tmp_path / "inbox.results" / rows[name]["folder"]
+        assert (place / "report.html").is_file()
+        with (place / "predictions.csv").open(encoding="utf-8-sig", newline="") as stream:
+            assert len(list(csv.DictReader(stream))) == n_glomeruli
 
 
 def ended(inbox: Path) -> dict[str, dict[str, str]]:

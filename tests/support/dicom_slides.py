@@ -23,23 +23,40 @@ IDENTITIES = (
 )
 
 
-def write_dicom_slide(folder: Path, *, seed: int = 0) -> Path:
-    """Write two levels, a thumbnail and a label; return the file of the first level."""
+def write_dicom_slide(
+    folder: Path,
+    *,
+    seed: int = 0,
+    full: np.ndarray | None = None,
+    mpp: float = 0.5,
+    name: str = "MUELLERIN",
+    series: str = f"{STUDY}.2",
+) -> Path:
+    """Write two levels, a thumbnail and a label; return the file of the first level.
+
+    The sides of `full` are multiples of two tiles.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    small = rng.integers(60, 240, (16, 16, 3), dtype=np.uint8)
-    full = np.kron(small, np.ones((16, 16, 1), np.uint8))
-    half = np.kron(small, np.ones((8, 8, 1), np.uint8))
+    if full is None:
+        rng = np.random.default_rng(seed)
+        small = rng.integers(60, 240, (16, 16, 3), dtype=np.uint8)
+        full = np.kron(small, np.ones((16, 16, 1), np.uint8))
+    half = full[::2, ::2]
     kinds = (("VOLUME", full), ("VOLUME", half), ("THUMBNAIL", half), ("LABEL", half[:64, :64]))
     for number, (kind, pixels) in enumerate(kinds, start=1):
         last = "NONE" if number == 1 else "RESAMPLED"
         data = _instance(pixels, number, ["DERIVED", "PRIMARY", kind, last])
-        path = folder / f"MUELLERIN_{number}.dcm"
+        data.SeriesInstanceUID = data.PyramidUID = series
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = f"{series}.9.{number}"
+        spacing = mpp / 1000 * full.shape[0] / pixels.shape[0]
+        measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.PixelSpacing = [spacing, spacing]
+        path = folder / f"{name}_{number}.dcm"
         pydicom.dcmwrite(path, data, enforce_file_format=True)
         content = bytearray(path.read_bytes())
         content[:12] = b"PREAMBLENAME"
         path.write_bytes(content)
-    return folder / "MUELLERIN_1.dcm"
+    return folder / f"{name}_1.dcm"
 
 
 def _instance(pixels: np.ndarray, number: int, image_type: list[str]) -> Dataset:
@@ -77,8 +94,7 @@ def _instance(pixels: np.ndarray, number: int, image_type: list[str]) -> Dataset
     data.LossyImageCompression, data.BurnedInAnnotation = "01", "NO"
     data.VolumetricProperties, data.SpecimenLabelInImage = "VOLUME", "NO"
     measures = Dataset()
-    spacing = 0.0005 * 256 / pixels.shape[0]
-    measures.PixelSpacing, measures.SliceThickness = [spacing, spacing], 0.001
+    measures.SliceThickness = 0.001
     measures.add_new(0x00081030, "LO", "NESTEDNAME")
     shared = Dataset()
     shared.PixelMeasuresSequence = Sequence([measures])

@@ -1,19 +1,26 @@
 """Find slide files: one file per slide, or the files of one DICOM series."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from glomerulab.errors import SlideError
-from glomerulab.runtime.files import existing_path
+from glomerulab.runtime.files import existing_path, size_and_mtime
 from glomerulab.slides.dicom import read_header
-from glomerulab.slides.sources import OpenSlideSource, detect_vendor
 
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["DICOM_SUFFIXES", "SLIDE_SUFFIXES", "DicomReference", "dicom_reference", "find_slides"]
+__all__ = [
+    "DICOM_SUFFIXES",
+    "SLIDE_SUFFIXES",
+    "DicomReference",
+    "dicom_reference",
+    "dicom_slides",
+    "find_slides",
+]
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 SLIDE_SUFFIXES = (
@@ -45,7 +52,10 @@ TAGS = [
     "TotalPixelMatrixColumns",
 ]
 N_REQUIRED_TAGS = 4
-SERIES_PROPERTY = "dicom.SeriesInstanceUID"
+SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
+"""VL Whole Slide Microscopy Image Storage."""
+N_HEADERS = 10_000
+"""Files whose series is remembered; a watched folder is looked at again and again."""
 
 
 class DicomReference(BaseModel):
@@ -85,14 +95,13 @@ def find_slides(path: Path) -> list[Path]:
         )
     if not path.is_dir():
         return [path]
-    slides = _one_file_per_series(dicom_files(path))
+    slides = [files[0] for files in dicom_slides(path).values()]
     for entry in sorted(path.iterdir()):
         suffix = entry.suffix.lower()
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            files = _one_file_per_series(dicom_files(entry))
-            slides += [entry] if len(files) == 1 else files
+            slides += dicom_slides(entry)
         elif suffix in SLIDE_SUFFIXES and suffix not in DICOM_SUFFIXES:
             slides.append(entry)
     if not slides:
@@ -108,6 +117,20 @@ def dicom_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in DICOM_SUFFIXES and path.is_file() and path.name[0] != "."
     )
+
+
+def dicom_slides(folder: Path) -> dict[Path, list[Path]]:
+    """Return the DICOM slides directly in a folder: the path to open each by, and its files.
+
+    A series is one slide: the folder if it is the only one, else its first file. A file that cannot
+    be read is by itself, so that opening it reports the error. Objects of other kinds beside
+    slides, such as reports, are left out.
+    """
+    found: dict[tuple[str, bool], list[Path]] = {}
+    for path in dicom_files(folder):
+        found.setdefault(_series(path, *size_and_mtime(path)), []).append(path)
+    series = [files for (_, is_slide), files in found.items() if is_slide] or list(found.values())
+    return {folder if len(series) == 1 else files[0]: files for files in series}
 
 
 def dicom_reference(path: Path) -> DicomReference | None:
@@ -149,25 +172,11 @@ def _header(path: Path) -> "pydicom.Dataset | None":
     )
 
 
-def _one_file_per_series(files: list[Path]) -> list[Path]:
-    """Keep the first file of each series, beside which OpenSlide finds the others.
-
-    A file that cannot be opened is kept, so that opening it later reports the error.
-    """
-    first_of: dict[str, Path] = {}
-    for path in files:
-        first_of.setdefault(_series(path), path)
-    return list(first_of.values())
-
-
-def _series(path: Path) -> str:
-    try:
-        if detect_vendor(path) is None:
-            return str(path)
-        source = OpenSlideSource(path)
-    except SlideError:
-        return str(path)
-    try:
-        return source.properties.get(SERIES_PROPERTY, str(path))
-    finally:
-        source.close()
+@lru_cache(maxsize=N_HEADERS)
+def _series(path: Path, n_bytes: int, changed: int) -> tuple[str, bool]:  # noqa: ARG001 - the key
+    """Return the series of a file, or its path if it names none, and whether it may be a slide."""
+    found = read_header(path, ["SOPClassUID", "SeriesInstanceUID"])
+    if found is None:
+        return str(path), True
+    is_slide = str(found.get("SOPClassUID", SLIDE_CLASS)) == SLIDE_CLASS
+    return str(found.get("SeriesInstanceUID") or path), is_slide

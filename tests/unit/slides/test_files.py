@@ -1,9 +1,13 @@
 import shutil
 
+import pydicom
 import pytest
+from pydicom.uid import ComprehensiveSRStorage
 
 from glomerulab.errors import SlideError
-from glomerulab.slides.files import _one_file_per_series, dicom_files, dicom_reference, find_slides
+from glomerulab.slides.files import dicom_files, dicom_reference, dicom_slides, find_slides
+from glomerulab.slides.slide import open_slide
+from tests.support.dicom_slides import write_dicom_slide
 
 
 def test_a_folder_gives_its_slides_by_name_and_nothing_else(tmp_path):
@@ -55,9 +59,10 @@ def test_dicom_of_two_cases_is_found_beside_other_slides(real_data, tmp_path):
 
 @pytest.mark.real
 def test_two_files_of_one_series_are_one_slide(real_data):
-    files = dicom_files(real_data / "slides" / "boxes_dicom")
+    folder = real_data / "slides" / "boxes_dicom"
+    files = dicom_files(folder)
     assert len(files) == 2
-    assert _one_file_per_series(files) == files[:1]
+    assert dicom_slides(folder) == {folder: files}
 
 
 def test_files_that_cannot_be_opened_are_kept(tmp_path):
@@ -65,7 +70,28 @@ def test_files_that_cannot_be_opened_are_kept(tmp_path):
         (tmp_path / name).write_bytes(b"junk")
     files = dicom_files(tmp_path)
     assert [path.name for path in files] == ["a.dcm", "b.DCM"]
-    assert _one_file_per_series(files) == files
+    assert list(dicom_slides(tmp_path)) == files
+
+
+def test_a_folder_of_two_dicom_slides_is_not_opened_as_one_of_them(tmp_path):
+    first = write_dicom_slide(tmp_path / "study", name="a", series="1.2.3")
+    second = write_dicom_slide(tmp_path / "study", name="b", series="1.2.4")
+    assert find_slides(tmp_path) == find_slides(tmp_path / "study") == [first, second]
+    with pytest.raises(SlideError, match="2 DICOM slides"):
+        open_slide(tmp_path / "study")
+    with open_slide(second) as slide:
+        assert slide.dimensions == (256, 256)
+
+
+def test_a_report_beside_a_dicom_slide_is_no_slide(tmp_path):
+    first = write_dicom_slide(tmp_path / "study", name="b")
+    report = pydicom.dcmread(first, stop_before_pixels=True)
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    report.SeriesInstanceUID = "1.2.5"
+    report.save_as(tmp_path / "study" / "a.dcm")
+    assert find_slides(tmp_path) == [tmp_path / "study"]
+    with open_slide(tmp_path / "study") as slide:
+        assert slide.dimensions == (256, 256)
 
 
 @pytest.mark.real

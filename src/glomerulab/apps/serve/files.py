@@ -10,7 +10,7 @@ from glomerulab.apps.web.security import NOTICE
 from glomerulab.cases.case_folder import CASE_FILE, PREDICTIONS_FILE
 from glomerulab.errors import NotAllowedError, UnknownRecordError
 from glomerulab.runtime.files import atomic_write
-from glomerulab.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES
+from glomerulab.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES, dicom_slides
 from glomerulab.slides.regions.files import REGION_SUFFIXES
 from glomerulab.structures.summary import STRUCTURES_FOLDER
 
@@ -69,10 +69,10 @@ class SlideFolder:
     def names(self) -> tuple[list[str], list[str]]:
         """Return the names of slides, and of region files and their folders.
 
-        Sorted, at most `MAX_LISTED` of each, those in subfolders included; a folder of DICOM files
-        is one slide.
+        Sorted, at most `MAX_LISTED` of each, those in subfolders included; a series of DICOM files
+        is one slide, named by its folder where it is the only one.
         """
-        slides, regions = set[str](), set[str]()
+        slides, regions, dicom = set[str](), set[str](), set[Path]()
         for path in self.root.rglob("*"):
             suffix, place = path.suffix.lower(), path.relative_to(self.root)
             is_shown = not any(
@@ -80,12 +80,16 @@ class SlideFolder:
             )
             if not is_shown or not self._is_inside(path) or not path.is_file():
                 continue
-            if suffix in DICOM_SUFFIXES and place.parent.parts:
-                slides.add(place.parent.as_posix())
+            if suffix in DICOM_SUFFIXES:
+                dicom.add(path.parent)
             elif suffix in SLIDE_SUFFIXES:
                 slides.add(place.as_posix())
             elif suffix in REGION_SUFFIXES:
                 regions |= {place.as_posix(), place.parent.as_posix()}
+        for folder in dicom:
+            for path, files in dicom_slides(folder).items():
+                opened = files[0] if path == self.root else path
+                slides.add(opened.relative_to(self.root).as_posix())
         return sorted(slides)[:MAX_LISTED], sorted(regions)[:MAX_LISTED]
 
     def _is_inside(self, path: Path) -> bool:

@@ -23,7 +23,7 @@ from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder, size_and_mtime
 from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.runtime.tables import not_a_formula
-from glomerulab.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES, dicom_files
+from glomerulab.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES, dicom_slides
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +94,7 @@ class Inbox:
         records = {
             record.inbox_folder: record
             for record in self._jobs.of_client(INBOX_CLIENT)
-            if record.inbox_folder is not None
-            and Path(record.request.slides[0].path).parent == self._within
+            if record.inbox_folder is not None and self._is_here(record)
         }
         for name, record in records.items():
             with self._logged(name):
@@ -108,6 +107,12 @@ class Inbox:
                 place = self.results / _folder_name(name, now[name][0])
                 if place.name not in records and not place.exists():
                     self._add(name, place)
+
+    def _is_here(self, record: JobRecord) -> bool:
+        """Whether a job is of this inbox: its slide is, or lies in a folder of several series."""
+        path = Path(record.request.slides[0].path)
+        is_series = path.suffix.lower() in DICOM_SUFFIXES
+        return self._within in (path.parent, *([path.parent.parent] if is_series else []))
 
     @contextmanager
     def _logged(self, name: str) -> Iterator[None]:
@@ -179,24 +184,31 @@ class Inbox:
 
 def _slides(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield the slides of a folder, by name, with size and time of change of all their files."""
-    for path in sorted(folder.iterdir()):
-        suffix = path.suffix.lower()
-        if path.name.startswith("."):
-            continue
+    for name, files in _files_of_slides(folder):
         try:
-            if path.is_dir():
-                files = dicom_files(path)
-            elif suffix in SLIDE_SUFFIXES and suffix not in DICOM_SUFFIXES:
-                # A slide of MIRAX is a file and the folder of its name.
-                files = [path, *path.with_suffix("").glob("*")]
-            else:
-                continue
             found = [size_and_mtime(file) for file in files]
         except OSError:  # it is being moved
             continue
         n_bytes = sum(size for size, _ in found)
         if n_bytes:
-            yield path.name, (n_bytes, max(time for _, time in found))
+            yield name, (n_bytes, max(time for _, time in found))
+
+
+def _files_of_slides(folder: Path) -> Iterator[tuple[str, list[Path]]]:
+    for place in (folder, *sorted(folder.iterdir())):
+        suffix = place.suffix.lower()
+        if place != folder and place.name.startswith("."):
+            continue
+        try:
+            if place.is_dir():
+                for path, files in dicom_slides(place).items():
+                    path = files[0] if path == folder else path
+                    yield path.relative_to(folder).as_posix(), files
+            elif suffix in SLIDE_SUFFIXES and suffix not in DICOM_SUFFIXES:
+                # A slide of MIRAX is a file and the folder of its name.
+                yield place.name, [place, *place.with_suffix("").glob("*")]
+        except OSError:  # it is being moved
+            continue
 
 
 def _folder_name(name: str, n_bytes: int) -> str:

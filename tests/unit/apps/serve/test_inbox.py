@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pydicom
 import pytest
+from pydicom.uid import ComprehensiveSRStorage
 
 from glomerulab.apps.serve.files import SlideFolder
 from glomerulab.apps.serve.inbox import Inbox, _folder_name
@@ -16,6 +18,7 @@ from glomerulab.apps.serve.job_records import JobFolder, JobRequest, JobResult, 
 from glomerulab.apps.serve.jobs import INBOX_CLIENT, Jobs
 from glomerulab.apps.serve.settings import JobSettings, Limits
 from glomerulab.errors import ConfigError, OutputError
+from tests.support.dicom_slides import write_dicom_slide
 
 LOOK_S = 0.1
 
@@ -175,15 +178,53 @@ def test_another_slide_of_the_same_name_has_results_of_its_own(watched) -> None:
 
 def test_a_folder_of_dicom_files_and_the_files_of_mirax_are_one_slide(watched) -> None:
     one = watched()
-    (one.folder / "series").mkdir()
-    for n in range(3):
-        (one.folder / "series" / f"{n}.dcm").write_bytes(b"x")
+    write_dicom_slide(one.folder / "series")
     one.put("m.mrxs")
     (one.folder / "m").mkdir()
     (one.folder / "m" / "Data0000.dat").write_bytes(b"y")
     one.watch()
     until(lambda: len(one.ended()) == 2)
     assert one.names() == ["inbox/m.mrxs", "inbox/series"]
+
+
+def test_loose_dicom_files_are_one_slide_for_each_series(watched) -> None:
+    one = watched()
+    write_dicom_slide(one.folder, name="a", series="1.2.3")
+    write_dicom_slide(one.folder, name="b", series="1.2.4")
+    one.put("damaged.dcm", b"no DICOM")
+    (one.folder / "b_9.dcm").write_bytes(b"")  # nothing has come yet
+    one.watch()
+    until(lambda: len(one.ended()) == 3)
+    time.sleep(4 * LOOK_S)
+    assert one.names() == ["inbox/a_1.dcm", "inbox/b_1.dcm", "inbox/damaged.dcm"]
+
+
+def test_a_series_waits_for_the_file_that_still_grows(watched, tmp_path) -> None:
+    one = watched().watch()
+    write_dicom_slide(tmp_path / "export", name="a")
+    for file in sorted((tmp_path / "export").iterdir()):
+        content = file.read_bytes()
+        for n in range(1, 4):
+            (one.folder / file.name).write_bytes(content[: len(content) * n // 3])
+            time.sleep(0.6 * LOOK_S)
+            assert one.names() == []
+    until(lambda: len(one.ended()) == 1)
+    time.sleep(4 * LOOK_S)
+    assert one.names() == ["inbox/a_1.dcm"]
+
+
+def test_an_exported_folder_of_two_series_is_two_slides_and_other_objects_are_none(watched) -> None:
+    one = watched()
+    write_dicom_slide(one.folder / "study", name="a", series="1.2.3")
+    write_dicom_slide(one.folder / "study", name="b", series="1.2.4")
+    measured = pydicom.dcmread(one.folder / "study" / "a_1.dcm", stop_before_pixels=True)
+    measured.SOPClassUID = measured.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    measured.SeriesInstanceUID = "1.2.5"
+    measured.save_as(one.folder / "study" / "0.dcm")
+    one.watch()
+    until(lambda: len(one.ended()) == 2)
+    time.sleep(4 * LOOK_S)
+    assert one.names() == ["inbox/study/a_1.dcm", "inbox/study/b_1.dcm"]
 
 
 def test_more_slides_than_jobs_may_wait_are_done_bit_by_bit(watched) -> None:
