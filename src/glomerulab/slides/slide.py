@@ -463,8 +463,8 @@ def _slide_file(path: Path) -> Path:
         raise SlideError("the folder holds no DICOM files; give a slide in it", where=str(path))
     if len(series) > 1:
         raise SlideError(
-            f"the folder holds {len(series)} DICOM slides or damaged files; give a file of one slide, "
-            "or put each slide into a folder of its own",
+            f"the folder holds {len(series)} DICOM slides or damaged files; give a file of one "
+            "slide, or put each slide into a folder of its own",
             where=str(path),
         )
     return series[path][0]

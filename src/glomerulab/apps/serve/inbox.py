@@ -202,8 +202,8 @@ def _files_of_slides(folder: Path) -> Iterator[tuple[str, list[Path]]]:
         try:
             if place.is_dir():
                 for path, files in dicom_slides(place).items():
-                    path = files[0] if path == folder else path
-                    yield path.relative_to(folder).as_posix(), files
+                    opened = files[0] if path == folder else path
+                    yield opened.relative_to(folder).as_posix(), files
             elif suffix in SLIDE_SUFFIXES and suffix not in DICOM_SUFFIXES:
                 # A slide of MIRAX is a file and the folder of its name.
                 yield place.name, [place, *place.with_suffix("").glob("*")]
