@@ -139,13 +139,15 @@ def dicom_reference(path: Path) -> DicomReference | None:
     Parameters
     ----------
     path : Path
-        Any file of the slide; the others of its series are searched beside it.
+        Any file of the slide, beside which the others of its series are searched, or their folder.
 
     Returns
     -------
     DicomReference or None
         Lists the levels of the slide itself, not its thumbnail, label or overview.
     """
+    if path.is_dir():
+        path = next(iter(dicom_slides(path).values()), [path])[0]
     own = _header(path)
     if own is None:
         return None

@@ -42,7 +42,7 @@ from glomerulab.runtime.jit import U8
 from glomerulab.runtime.names import clean_id
 from glomerulab.slides.dicom import read_header
 from glomerulab.slides.dicom_codes import own, uid
-from glomerulab.slides.files import dicom_files, dicom_reference, dicom_slides
+from glomerulab.slides.files import dicom_files, dicom_reference
 from glomerulab.slides.slide import Slide
 from glomerulab.structures.classes import structure
 from glomerulab.structures.maps import (
@@ -281,12 +281,11 @@ def _source(slide: Slide) -> _Source:
 def _dicom_header(path: Path) -> Dataset | None:
     """Return the header of level 0 of a DICOM slide; None for another slide."""
     files = dicom_files(path if path.is_dir() else path.parent)
-    own_file = path if path.is_file() else next(iter(dicom_slides(path).values()), [path])[0]
-    reference = dicom_reference(own_file)
+    reference = dicom_reference(path)
     if reference is None:
         return None
     wanted = reference.instances[0][1]
-    for file in (own_file, *files):
+    for file in (path, *files):
         found = read_header(file, ["SOPInstanceUID"])
         if found is not None and found.get("SOPInstanceUID") == wanted:
             return pydicom.dcmread(file, stop_before_pixels=True)

@@ -83,6 +83,15 @@ def test_a_folder_of_two_dicom_slides_is_not_opened_as_one_of_them(tmp_path):
         assert slide.dimensions == (256, 256)
 
 
+def test_a_folder_is_named_by_the_levels_of_its_slide(tmp_path):
+    first = write_dicom_slide(tmp_path / "study")
+    reference = dicom_reference(tmp_path / "study")
+    assert reference == dicom_reference(first)
+    assert len(reference.instances) == 2
+    (tmp_path / "empty").mkdir()
+    assert dicom_reference(tmp_path / "empty") is None
+
+
 def test_a_report_beside_a_dicom_slide_is_no_slide(tmp_path):
     first = write_dicom_slide(tmp_path / "study", name="b")
     report = pydicom.dcmread(first, stop_before_pixels=True)
