@@ -8,9 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from glomerulab.errors import GlomerulabError
 from glomerulab.pipeline.cohort_merge import merge_cohort
+from glomerulab.slides.slide import open_slide
+from glomerulab.structures.dicom import write_segmentations
 from tests.support.dask_processes import COMMAND, ENVIRONMENT
 from tests.support.segmenters import disc_slide, write_segmenter
+from tests.support.structure_maps import draw_disc, make_map
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -86,6 +90,18 @@ def test_a_slide_without_room_for_its_map_fails_and_the_others_are_done(
     assert failure[0] == ("pbig" if name == "cohort" else "big")
     assert "make room" in failure.reason
     assert list(out.rglob("*.partial-*")) == []
+
+
+def test_a_mask_that_is_read_through_its_mapping_has_room_for_its_glass(home, small_disk) -> None:
+    mount(small_disk, "remount,size=512k")
+    shape = (1800, 2600)
+    drawn = make_map({"tubule": draw_disc(shape, (100, 100), 20)}, mpp=1.0)
+    with (
+        open_slide(home / "slides" / "big.tif") as slide,
+        pytest.raises(GlomerulabError, match="make room"),
+    ):
+        write_segmentations(drawn, slide, small_disk / "out")
+    assert not list(small_disk.rglob("*.npy"))
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -83,7 +84,7 @@ def open_workers(
     if scheduler is not None and cluster is not None:
         raise ConfigError("--scheduler and --cluster exclude each other; give one of them")
     described = None if cluster is None else read_cluster_file(Path(cluster))
-    _check_installed()
+    _import_packages()
     with ExitStack() as started:
         yield DaskWorkers(lambda: started.enter_context(_connected(scheduler, described)))
 
@@ -100,8 +101,6 @@ def _connected(
         If the scheduler cannot be reached, or the cluster not be started.
     """
     import dask
-    import dask_jobqueue  # noqa: F401 - brings its own settings, which must not end with ours
-    import distributed  # noqa: F401 - as above
 
     with dask.config.set(DASK_SETTINGS):
         if scheduler is not None:
@@ -376,13 +375,21 @@ def _outcome_there(
         return get_worker().address, error
 
 
-def _check_installed() -> None:
+def _import_packages() -> None:
+    """Import packages that bring settings of their own, which must not end with ours."""
     for name in ("distributed", "dask_jobqueue"):
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
                 "clusters need the packages distributed and dask-jobqueue; install "
                 "glomerulab[cluster]"
             )
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue  # noqa: F401
+    import distributed  # noqa: F401
+
+    # dask-jobqueue makes Ctrl+C end the process as if its work were done.
+    if signal.getsignal(signal.SIGINT) is not on_interrupt:
+        signal.signal(signal.SIGINT, on_interrupt)
 
 
 @contextmanager

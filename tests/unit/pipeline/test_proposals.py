@@ -84,6 +84,13 @@ def test_any_division_gives_what_one_process_gives(cohort, tmp_path, kind) -> No
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
+def test_where_no_slide_can_be_read_each_is_a_failure(cohort, tmp_path) -> None:
+    (cohort / "slides.csv").write_text("slide_path\nslides/d.tif\n")
+    done = extract(cohort, tmp_path / "out")
+    assert [one.slide for one in done.failures] == ["d"]
+    assert "region" not in done.failures[0].reason
+
+
 def test_slides_of_one_file_name_have_their_own_proposals(cohort, tmp_path) -> None:
     discs = [[(300, 200, 90)], [(250, 240, 60), (620, 260, 70)]]
     for number, some in enumerate(discs, start=1):

@@ -1,9 +1,13 @@
+import hashlib
 import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +64,37 @@ def test_the_items_are_taken_by_both_workers(workers: Workers) -> None:
     pids = {one.value for one in map_outcomes(_pid, range(40), workers=workers)}
     assert len(pids) == 2
     assert os.getpid() not in pids
+
+
+def _count(number: int) -> tuple[str, int]:
+    """Keep the interpreter busy, as a loop over rows does."""
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        number += 1
+    return get_worker().address, number
+
+
+def _digest(number: int) -> tuple[str, int]:
+    """Keep a core busy without the interpreter, as torch, numba and readers of slides do."""
+    end, content = time.monotonic() + 3, bytes(2**28)
+    while time.monotonic() < end:
+        number += hashlib.sha256(content).digest()[0]
+    return get_worker().address, number
+
+
+@pytest.mark.parametrize("work", [_count, _digest])
+def test_a_worker_answers_its_scheduler_while_it_works(work, workers: DaskWorkers) -> None:
+    answers: dict[str, set[float]] = {}
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(lambda: list(map_outcomes(work, [1], workers=workers)))
+        while not ended.done():
+            known = workers.client.scheduler_info(n_workers=-1)["workers"]
+            for address, one in known.items():
+                answers.setdefault(address, set()).add(one["last_seen"])
+            time.sleep(0.1)
+    ((address, _),) = [one.value for one in ended.result()]
+    # Every half second with few workers; without an answer for five minutes one is taken for dead.
+    assert len(answers[address]) >= 3
 
 
 def _refuse(number: int) -> int:
@@ -338,6 +373,24 @@ def test_a_cluster_that_cannot_be_started_is_told(tmp_path: Path) -> None:
     path.write_text('kind = "slurm"\nmemory = "1GB"\ninterface = "ib9"\n')
     with open_workers(cluster=path) as workers, pytest.raises(GlomerulabError, match="ib9"):
         list(map_outcomes(_half, [1], workers=workers))
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from glomerulab.runtime.cluster import open_workers
+with open_workers(cluster=sys.argv[1]):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+"""
+
+
+def test_ctrl_c_does_not_end_a_command_as_if_it_were_done(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text('kind = "slurm"\n')
+    command = [sys.executable, "-c", INTERRUPTED, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "KeyboardInterrupt" in done.stderr
 
 
 def test_nothing_is_started_without_an_item(tmp_path: Path) -> None:
