@@ -24,6 +24,7 @@ STEPS = {
     "predict": ("predict", "slides.csv", "--model", "run", "--detect", "segmenter"),
     "cohort": ("predict", "slides.csv", "--model", "run", "--detect", "segmenter", "--cohort"),
 }
+SLOW = pytest.mark.slow  # processes of their own
 ENGINES = {
     "processes": ("--workers", "2"),
     "cluster": ("--cluster", "cluster.toml"),
@@ -76,7 +77,10 @@ def slide_ids(name: str, out: Path) -> list[str]:
     return sorted(set(table["slide_id"]))
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(
+    "name",
+    ["segment", "cohort", *(pytest.param(name, marks=SLOW) for name in ("extract", "predict"))],
+)
 def test_a_slide_without_room_for_its_map_fails_and_the_others_are_done(
     name, home, small_disk
 ) -> None:
@@ -104,7 +108,7 @@ def test_a_mask_that_is_read_through_its_mapping_has_room_for_its_glass(home, sm
     assert not list(small_disk.rglob("*.npy"))
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["segment", "extract", "cohort"])
 def test_with_room_the_next_call_gives_what_an_undisturbed_one_gives(
