@@ -1,10 +1,10 @@
 """JSON that scripts send and receive; requests are validated here."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import Form
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from glomerulab.apps.annotation.records import (
     Annotation,
@@ -160,7 +160,13 @@ class EditBody(_Body):
 
     shapes: Annotated[list[OutlineBody], Field(min_length=1, max_length=2)]
     stroke: Annotated[list[PixelPoint], Field(min_length=2, max_length=MAX_STROKE)] | None = None
-    """Cuts the first shape; without it the shapes are joined."""
+    """Cuts one shape; without it two are joined."""
+
+    @model_validator(mode="after")
+    def _check_number(self) -> Self:
+        if len(self.shapes) != (2 if self.stroke is None else 1):
+            raise ValueError("a stroke cuts one shape, and two shapes are joined without a stroke")
+        return self
 
     def edited(self) -> list[Rings]:
         """Return the parts of the cut shape, or the joined one."""
