@@ -255,7 +255,8 @@ def predict_alone(command: Sequence[str], table: Path, out: Path, patient: str) 
     mine = rows[rows["patient_id"] == patient].copy()
     mine["slide_path"] = [str(table.parent / path) for path in mine["slide_path"]]
     mine.to_csv(own, index=False)
-    arguments = dict(zip(command[4::2], command[5::2], strict=False))
+    first = command.index("--model")
+    arguments = dict(zip(command[first::2], command[first + 1 :: 2], strict=True))
     detector = arguments.get("--detect")
     regions = arguments.get("--regions")
     predict(

@@ -51,8 +51,7 @@ is: training varies the scale more, and its pixels are sharp and quick to read."
 MAX_OUTSIDE = 0.1
 """Share of a structure's pixels outside the tissue above which these are not counted."""
 N_WRITTEN = 8
-"""Tiles side by side that are written together: thousands of short writes for each would take a
-tenth of the network's time."""
+"""Tiles side by side that are written together, in place of a short write for each row of each."""
 
 FloatMap = npt.NDArray[np.float32]
 
@@ -396,7 +395,7 @@ class _Run:
         if self._tissue is not None:
             tissue &= self._tissue.of(self._tissue.near, self._frame, columns, rows)
         bits = found[:, *part] * tissue
-        self._count(bits[1], columns, rows)
+        self._count(bits[list(LAYERS).index("likely")], columns, rows)
         if (rows, columns.start) != self._next_place or len(self._unwritten) == N_WRITTEN:
             self._flush()
         self._unwritten.append(bits)

@@ -52,7 +52,8 @@ def autocast(device: torch.device, *, use_bfloat16: bool) -> Iterator[None]:
 class _DepthwiseInFloat32(TorchFunctionMode):
     """Context in which depthwise convolutions that are trained are computed in float32.
 
-    Their derivative takes three to ten times as long in bfloat16 on CPUs (PyTorch 2.14, oneDNN).
+    On CPUs their derivative takes longer in bfloat16 than in float32 (PyTorch 2.14, oneDNN;
+    benchmarks/models.py).
     """
 
     def __torch_function__(
@@ -64,11 +65,16 @@ class _DepthwiseInFloat32(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - any result
         """Override depthwise convolutions only."""
         options = kwargs or {}
-        if func is torch.conv2d and torch.is_grad_enabled() and args[1].shape[1] == 1:
+        if func is torch.conv2d and len(args) > 1 and _is_trained_depthwise(args[1]):
             images, *others = args
             with torch.autocast("cpu", enabled=False):
                 return func(images.float(), *others, **options).to(torch.bfloat16)
         return func(*args, **options)
+
+
+def _is_trained_depthwise(weight: torch.Tensor) -> bool:
+    is_trained = torch.is_grad_enabled() and weight.requires_grad
+    return is_trained and weight.shape[1] == 1 and weight.dtype == torch.float32
 
 
 def processor_name() -> str:

@@ -51,8 +51,19 @@ def test_depthwise_convolutions_that_are_trained_are_computed_in_float32() -> No
     depthwise, dense = nn.Conv2d(16, 16, 3, groups=16), nn.Conv2d(16, 8, 3)
     with autocast(torch.device("cpu"), use_bfloat16=True):
         one, other = depthwise(images), dense(images)
-    assert one.dtype == other.dtype == torch.bfloat16
+        with torch.no_grad():
+            untrained = depthwise(images)
+    assert one.dtype == other.dtype == untrained.dtype == torch.bfloat16
     assert one.equal(depthwise(images).to(torch.bfloat16))
     assert not other.equal(dense(images).to(torch.bfloat16))
+    assert not untrained.equal(one)
     one.float().sum().backward()
     assert depthwise.weight.grad is not None
+
+
+def test_convolutions_of_other_kinds_are_left_alone() -> None:
+    images, weight = torch.randn(1, 4, 5, 5), torch.randn(4, 1, 3, 3, requires_grad=True)
+    with autocast(torch.device("cpu"), use_bfloat16=True):
+        named = torch.conv2d(images, weight=weight, groups=4)
+        computed = torch.conv2d(images.bfloat16(), weight.bfloat16(), groups=4)
+    assert named.equal(computed)
