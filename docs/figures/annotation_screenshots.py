@@ -134,8 +134,7 @@ def draw(page: Page, address: str) -> None:
     page.click(".cards a >> nth=0")
     page.wait_for_selector("#viewer[data-ready]")
     page.keyboard.press("a")
-    for _ in range(1):
-        page.keyboard.press("-")
+    page.keyboard.press("-")
     shoot(page, "annotation_slide.jpg")
 
 

@@ -1,15 +1,9 @@
 """Cut outlines along strokes drawn by hand, and join outlines."""
 
+import math
 from collections.abc import Sequence
 
-from shapely import (
-    Geometry,
-    LineString,
-    Polygon,
-    get_parts,
-    make_valid,
-    unary_union,
-)
+from shapely import Geometry, LineString, Polygon, buffer, get_parts, is_empty, unary_union
 from shapely.ops import polygonize, split
 
 from glomerulab.errors import RegionError
@@ -19,11 +13,11 @@ from glomerulab.slides.regions.polygons import Rings, mended, rings_of
 __all__ = ["cut", "joined"]
 
 DETAIL = 1 / 500
-"""Of the length of a stroke: finer movements of the hand are left out."""
+"""Of the length of a stroke: finer movements of the hand are left out, and narrower parts too."""
+NARROWEST = 1.0
+"""Pixels, for parts of short strokes."""
 LOOP_GAP = 0.25
 """Between the ends of a loop, as share of its length."""
-SMALLEST_SHARE = 0.01
-"""Of the largest part; smaller ones are crumbs where a stroke meets the border."""
 JOIN_GAP = 0.25
 """Between two shapes, as share of the smaller one's side (the root of its area)."""
 
@@ -34,8 +28,9 @@ OVERLAP = 0.05
 def cut(rings: Rings, stroke: Sequence[Point]) -> list[Rings]:
     """Return what is left of an outline, the largest part first.
 
-    A stroke whose ends meet takes away what it surrounds: inside the outline that is a hole. A
-    stroke from side to side splits the outline, and nothing is taken away.
+    A stroke whose ends meet, or are no further apart than `LOOP_GAP`, takes away what it
+    surrounds: inside the outline that is a hole. Any other stroke splits the outline, and nothing
+    is taken away.
 
     Parameters
     ----------
@@ -47,26 +42,29 @@ def cut(rings: Rings, stroke: Sequence[Point]) -> list[Rings]:
     Raises
     ------
     RegionError
-        If the outline bounds no area, or the stroke takes away nothing or all of it.
+        If the outline bounds no area, or the stroke cuts nothing, or takes away all of it.
     """
     shape = _polygon(rings)
     line = LineString(stroke)
     detail = line.length * DETAIL
-    line = line.simplify(detail)
-    is_loop = LineString([line.coords[0], line.coords[-1]]).length <= LOOP_GAP * line.length
-    parts = [] if is_loop or line.length == 0 else _parts(split(shape, line))
-    if len(parts) < 2:
-        parts = _parts(shape.difference(_surrounded(line).simplify(detail)))
-        if not parts:
-            raise RegionError(
-                "the loop surrounds the whole shape; press Delete to delete it, or cut a part of it"
-            )
-        if sum(one.area for one in parts) > shape.area * (1 - 1e-6):
-            raise RegionError(
-                "nothing was cut; draw a loop around the part to take away, or a line from one "
-                "side of the shape to the other"
-            )
-    return [rings_of(one) for one in parts]
+    line, narrowest = line.simplify(detail), max(detail, NARROWEST)
+    if math.dist(line.coords[0], line.coords[-1]) <= LOOP_GAP * line.length:
+        taken = _surrounded(line).simplify(detail)
+        parts, _ = _by_width(shape.difference(taken), narrowest)
+        is_cut = len(_by_width(shape.intersection(taken), narrowest)[0]) > 0
+    else:
+        parts = _sides(shape, line, narrowest)
+        is_cut = len(parts) > 1
+    if not is_cut:
+        raise RegionError(
+            "nothing was cut; draw a loop around the part to take away, or a line from one side "
+            "of the shape to the other"
+        )
+    if not parts:
+        raise RegionError(
+            "the loop surrounds the whole shape; press Delete to delete it, or cut a part of it"
+        )
+    return [rings_of(one) for one in sorted(parts, key=lambda one: -one.area)]
 
 
 def joined(shapes: Sequence[Rings]) -> Rings:
@@ -75,7 +73,7 @@ def joined(shapes: Sequence[Rings]) -> Rings:
     Raises
     ------
     RegionError
-        If an outline bounds no area, or they lie apart.
+        If an outline bounds no area, or they lie apart, or only their corners are close.
     """
     polygons = [_polygon(one) for one in shapes]
     whole = unary_union(polygons)
@@ -96,10 +94,10 @@ def joined(shapes: Sequence[Rings]) -> Rings:
         for one in filled
         if sum(one.distance(each) < OVERLAP for each in polygons) > 1
     ]
-    parts = _parts(unary_union([whole, *bridges]))
-    if len(parts) != 1:
+    one = unary_union([whole, *bridges])
+    if not isinstance(one, Polygon):
         raise RegionError("the shapes do not meet; draw one around both")
-    return rings_of(parts[0].simplify(OVERLAP))  # the fill has arcs of hundredths of a pixel
+    return rings_of(one.simplify(OVERLAP))  # the fill has arcs of hundredths of a pixel
 
 
 def _polygon(rings: Rings) -> Polygon:
@@ -113,9 +111,19 @@ def _surrounded(line: LineString) -> Geometry:
     return unary_union(list(polygonize(unary_union(LineString([*line.coords, line.coords[0]])))))
 
 
-def _parts(geometry: Geometry) -> list[Polygon]:
-    """Return the polygons, the largest first, without crumbs."""
-    valid = make_valid(geometry, method="structure", keep_collapsed=False)
-    found = [one for one in get_parts(valid) if one.geom_type == "Polygon" and one.area > 0]
-    found.sort(key=lambda one: -one.area)
-    return [one for one in found if one.area >= SMALLEST_SHARE * found[0].area]
+def _sides(shape: Polygon, line: LineString, narrowest: float) -> list[Polygon]:
+    """Return the parts on the sides of a line; each narrow one belongs to a neighbour."""
+    parts, narrow = _by_width(split(shape, line), narrowest)
+    if len(parts) > 1:
+        for one in get_parts(unary_union(narrow)):
+            borders = [each.intersection(one).length for each in parts]
+            neighbour = borders.index(max(borders))
+            parts[neighbour] = parts[neighbour].union(one)
+    return parts
+
+
+def _by_width(geometry: Geometry, narrowest: float) -> tuple[list[Polygon], list[Polygon]]:
+    """Return the wide parts, and the narrow ones, where a stroke only grazes the border."""
+    parts = get_parts(geometry)
+    is_narrow = is_empty(buffer(parts, -narrowest / 2))
+    return list(parts[~is_narrow]), list(parts[is_narrow])

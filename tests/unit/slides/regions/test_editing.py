@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from shapely import LineString, Polygon
+from shapely import LineString, Polygon, box
 from shapely.affinity import rotate
 from shapely.ops import split, unary_union
 
@@ -26,6 +26,10 @@ def circle(x: float, y: float, radius: float, *, n: int = 90, share: float = 1.0
 
 def polygon(rings) -> Polygon:
     return Polygon(*rings)
+
+
+def square(side: float, x: float = 0.0, y: float = 0.0):
+    return rings_of(box(x, y, x + side, y + side))
 
 
 @pytest.mark.parametrize("share", [0.9, 1.0, 1.08])
@@ -73,10 +77,12 @@ def test_a_line_through_a_hole_splits_the_ring_around_it() -> None:
     [
         circle(400, 400, 30),  # beside it
         circle(100, 100, 300),  # all of it
-        [(40.0, 100.0), (120.0, 100.0)],  # a line that ends inside
+        [(40.0, 100.0), (120.0, 100.0)],
+        [(100 + 9 * math.sin(y / 50), float(y)) for y in range(-20, 181, 10)],
+        circle(100, 100, 80, share=0.7),
         [(50.0, 50.0), (50.0, 50.0)],
     ],
-    ids=["beside", "all", "ends inside", "a point"],
+    ids=["beside", "all", "ends inside", "stops short", "open loop", "a point"],
 )
 def test_a_stroke_that_cuts_nothing_or_everything_is_refused(stroke) -> None:
     with pytest.raises(RegionError):
@@ -87,7 +93,26 @@ numbers = st.integers(-60, 260).map(float)
 strokes = st.lists(st.tuples(numbers, numbers), min_size=2, max_size=25)
 
 
+def test_a_small_part_is_split_off_and_the_narrow_ones_at_the_border_are_not() -> None:
+    over_corner = [(9800 + 20.0 * n, 60 + 20 * n - 10 * math.sin(n / 4)) for n in range(-4, 13)]
+    parts = [polygon(one) for one in cut(square(10_000), over_corner)]
+    assert len(parts) == 2
+    assert sum(one.area for one in parts) == pytest.approx(1e8)
+    grazing = [(100.0, -10.0), (-1.0, 40.0), (0.2, 50.0), (-1.0, 60.0), (100.0, 210.0)]
+    parts = [polygon(one) for one in cut((SQUARE, ()), grazing)]
+    assert len(parts) == 3  # the corners of the left side, and the rest
+    assert sum(one.area for one in parts) == pytest.approx(200**2)
+
+
+def test_a_loop_leaves_the_small_part_behind_it() -> None:
+    with_arm = rings_of(box(0, 0, 10_000, 10_000).union(box(9000, 4950, 10_500, 5050)))
+    _, tip = (polygon(one) for one in cut(with_arm, circle(10_225, 5000, 180)))
+    assert tip.bounds[2] == 10_500
+    assert tip.area == pytest.approx(100 * 100, rel=0.05)
+
+
 @given(strokes)
+@example([(100.0, -10.0), (104.0, 90.0), (100.0, 190.0)])
 def test_any_stroke_leaves_valid_parts_within_the_shape_or_is_refused(stroke) -> None:
     try:
         parts = [polygon(one) for one in cut((SQUARE, ()), stroke)]
@@ -97,6 +122,9 @@ def test_any_stroke_leaves_valid_parts_within_the_shape_or_is_refused(stroke) ->
     assert all(one.is_valid for one in parts)
     assert unary_union(parts).difference(whole.buffer(0.1)).area < 1
     assert sum(one.area for one in parts) <= whole.area + 1
+    if math.dist(stroke[0], stroke[-1]) > 0.25 * LineString(stroke).length:  # no loop
+        assert len(parts) > 1
+        assert sum(one.area for one in parts) == pytest.approx(whole.area)
 
 
 def test_shapes_that_touch_overlap_or_lie_close_become_one() -> None:
@@ -130,6 +158,26 @@ def test_halves_of_a_disc_become_one_at_any_angle_and_small_gap(angle, gap, wher
     assert holes == ()
     assert Polygon(outline).is_valid
     assert Polygon(outline).area == pytest.approx(disc.area, rel=0.02 + gap / 40)
+
+
+@pytest.mark.parametrize("gap", [1, 3, 5])
+def test_a_small_shape_at_a_corner_is_not_lost(gap) -> None:
+    with pytest.raises(RegionError, match="do not meet"):
+        joined([square(1000), square(50, 1000 + gap, 1000 + gap)])
+
+
+places = st.integers(-450, 260).map(float)
+
+
+@given(st.integers(4, 400), places, places)
+@example(10, 201.0, 201.0)
+def test_a_joined_shape_covers_both_or_they_are_refused(side, x, y) -> None:
+    shapes = [(SQUARE, ()), square(side, x, y)]
+    try:
+        whole = polygon(joined(shapes)).buffer(0.2)
+    except RegionError:
+        return
+    assert all(whole.covers(polygon(one)) for one in shapes)
 
 
 def test_joining_keeps_holes() -> None:
