@@ -266,10 +266,9 @@ def save_box(
         known = find_region(site.store, body.new_id())
     region_id = body.new_id() if known is None else known.region_id
     labels = () if known is None else known.labels
-    if body.labels is not None and not body.deleted:
-        labels = tuple(body.labels)  # a proposal again where accepting it was undone
-    elif not body.deleted:
-        labels = judged_labels(labels)
+    if not body.deleted:
+        labels = labels if body.labels is None else tuple(body.labels)
+        labels = labels if body.proposed else judged_labels(labels)
     region, is_mended = body.region(slide_id, region_id, labels=labels), False
     if not body.deleted:
         region, is_mended = checked_shape(region, site.slide_cache.pyramid(key).slide.dimensions)

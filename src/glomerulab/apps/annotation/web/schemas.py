@@ -113,6 +113,8 @@ class RegionBody(_Body):
     """Rings that are cut out of the outline."""
     labels: Annotated[list[ShortText], Field(max_length=64)] | None = None
     """The classes; those that the shape has, if they are not given."""
+    proposed: Tick = False
+    """A proposal among the classes stays one: accepting or correcting it was undone."""
 
     def new_id(self) -> str:
         """Return the digits of a new shape's UUID; raise an AnnotationError if it has none."""

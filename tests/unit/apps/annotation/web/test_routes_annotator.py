@@ -19,6 +19,7 @@ from glomerulab.geometry import Box
 from glomerulab.runtime.names import hashed_name
 from glomerulab.slides.regions.features import SlideFrame
 from glomerulab.slides.regions.files import read_regions
+from glomerulab.slides.regions.proposals import PROPOSAL_LABEL
 from glomerulab.slides.slide import open_slide
 from tests.support.annotation_studies import find_item, history
 from tests.support.annotation_web import open_web, page_labels
@@ -310,6 +311,25 @@ def test_a_move_keeps_the_classes_of_a_region_file_and_a_deletion_can_be_undone(
         assert anna.write(path, json=body).status_code == 200
     (kept,) = list_regions(slide_web.store, login="anna")
     assert (kept.labels, kept.version, kept.box) == (("Crescent",), 4, Box(10, 20, 100, 90))
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({"labels": [PROPOSAL_LABEL, "Crescent"]}, ("Crescent",)),  # a page sends all it knows
+        ({}, ()),
+        ({"labels": [PROPOSAL_LABEL], "proposed": True}, (PROPOSAL_LABEL,)),
+    ],
+)
+def test_what_a_person_saves_is_no_proposal_unless_accepting_it_was_undone(slide_web, sent, kept):
+    proposal = RegionInput(
+        uuid.uuid4().hex, "slide", Box(1, 2, 30, 40), 0, str(uuid.uuid4()), labels=(PROPOSAL_LABEL,)
+    )
+    save_region(slide_web.store, proposal, login="anna")
+    body = _body(region_id=proposal.region_id, expected_version=1, **sent)
+    answer = slide_web.client("anna").write(f"/api/slides/{KEY}/regions", json=body)
+    assert answer.json()["saved"]["labels"] == list(kept)
+    assert answer.json()["saved"]["proposed"] == (PROPOSAL_LABEL in kept)
 
 
 def test_a_box_that_was_cut_says_that_it_can_no_longer_be_changed(slide_web):

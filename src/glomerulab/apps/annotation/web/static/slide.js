@@ -90,8 +90,8 @@ function showMended(id, saved) {
 function save(id, shape, { isUndo = false, isFurther = false } = {}) {
   const box = boxes.get(id);
   if (!box?.may_edit || isSameShape(shape, box.shape)) return;
-  const { x, y, width, height, outline, holes, labels } = shape ?? box.shape;
-  const body = { region_id: box.region_id, x, y, width, height, outline, holes, labels, expected_version: box.version, deleted: shape === null };
+  const { x, y, width, height, outline, holes, labels, proposed } = shape ?? box.shape; // proposed where undone
+  const body = { region_id: box.region_id, x, y, width, height, outline, holes, labels, proposed, expected_version: box.version, deleted: shape === null };
   if (!isUndo) changes.push({ id, before: box.shape, isFurther });
   box.shape = shape;
   clearNotices();
