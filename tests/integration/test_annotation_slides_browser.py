@@ -22,7 +22,7 @@ from tests.support.annotation_web import write_images
 pytestmark = pytest.mark.browser
 
 SLIDES = ("turned", "undone", "looked-at", "cut", "polygons", "mended", "proposals")
-SLIDES += ("holes", "split", "fingers")
+SLIDES += ("holes", "split", "fingers", "meanwhile")
 
 
 @pytest.fixture(scope="module")
@@ -413,6 +413,37 @@ def test_an_outline_of_two_is_split_by_a_line_and_joined_again(server, open_page
     _press(page, (area["width"] / 2, area["height"] / 2))
     _stroke(page, (across, 200), (across + 30, 260))
     page.wait_for_selector("#banner:has-text('nothing was cut')")
+
+
+def test_a_shape_that_changes_during_a_cut_is_told_and_stays_as_it_is(server, open_page):
+    page = open_page("anna")
+    _open_slide(page, "meanwhile")
+    _draw_one(page, (300, 250), (520, 450))
+    held = []
+    page.route("**/api/shapes", held.append)
+    page.keyboard.press("x")
+    _press(page, (330, 280))
+    with page.expect_request("**/api/shapes"):
+        _stroke(page, *_loop(410, 350, 50))
+    _own_line(page).locator("button[aria-label]").click()
+    page.wait_for_selector("#count:has-text('1 shapes')")
+    held[0].continue_()
+    page.wait_for_selector("#banner:has-text('changed in the meantime')")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#count:has-text('2 shapes')")
+    page.click("#banner button")
+
+    page.keyboard.press("x")
+    _press(page, (330, 280))
+    _own_line(page).locator("button[aria-label]").click()  # before the stroke
+    page.wait_for_selector("#count:has-text('1 shapes')")
+    _stroke(page, *_loop(410, 350, 50))
+    page.wait_for_selector("#banner:has-text('changed in the meantime')")
+    assert len(held) == 1
+    page.keyboard.press("Control+z")
+    all_saved(page)
+    (again,) = _boxes(server, "meanwhile")
+    assert again.holes == ()
 
 
 def test_a_finger_cuts_a_hole(server, open_page):

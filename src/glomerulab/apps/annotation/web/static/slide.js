@@ -188,15 +188,17 @@ function showChanged(id, shape) {
 // step, with the id and the structure of the first.
 async function edit(ids, stroke) {
   setTool(null);
-  const body = { shapes: ids.map((id) => ringsOf(boxes.get(id).shape)), stroke };
-  const before = ids.map((id) => boxes.get(id).shape);
+  const before = ids.map((id) => boxes.get(id)?.shape);
+  const isChanged = () => ids.some((id, n) => !before[n] || boxes.get(id)?.shape !== before[n]);
+  const tellChanged = () => tell(translate("The shape was changed in the meantime; nothing was cut or joined. Try again."));
+  if (isChanged()) { tellChanged(); return; } // deleted since it was picked
   let parts;
-  try { ({ shapes: parts } = await request("/api/shapes", body)); } catch (error) {
+  try { ({ shapes: parts } = await request("/api/shapes", { shapes: before.map(ringsOf), stroke })); } catch (error) {
     if (error.isLoggedOut) promptLogin(() => edit(ids, stroke));
     else tell(sentence(translate(error.message)));
     return;
   }
-  if (ids.some((id, n) => boxes.get(id)?.shape !== before[n])) return; // changed in the meantime
+  if (isChanged()) { tellChanged(); return; }
   const own = judged(before[0]);
   parts.forEach((rings, n) => {
     const id = n === 0 ? ids[0] : randomKey(), shape = withRings(own, rings);
@@ -302,7 +304,7 @@ function setHint() {
     join: isPicked
       ? translate("Click the shape to join to the marked one. Esc ends joining.")
       : translate("Click the first of two shapes to join. Esc ends joining."),
-  }[tool] ?? translate("Drag to move, B for boxes, P for polygons; click a shape to change it. Click a corner and press Delete to remove it.");
+  }[tool] ?? translate("Drag to move, B for boxes, P for polygons, X to cut, J to join; click a shape to change it. Click a corner and press Delete to remove it.");
 }
 function toggleTool(next) { setTool(tool === next ? null : next); }
 drawStrokes(viewer, () => tool === "cut" && target !== null, (stroke) => edit([target], stroke));
