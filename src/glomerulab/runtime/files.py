@@ -26,6 +26,7 @@ from typing import IO, Any
 from glomerulab.errors import ConfigError, GlomerulabError, OutputError
 
 __all__ = [
+    "NO_ROOM",
     "PARTIAL_INFIX",
     "StrPath",
     "allowed_permissions",
@@ -54,6 +55,8 @@ __all__ = [
 StrPath = str | os.PathLike[str]
 """A path of a public function: text, or any path object."""
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the errors of a disk, or a share of it, that is full."""
 GROUP_ACCESS = "GLOMERULAB_GROUP_ACCESS"
 PARTIAL_INFIX = ".partial-"
 """Part of the name of every file that is still being written."""
@@ -440,10 +443,11 @@ def output_errors(what: str, path: Path) -> Iterator[None]:
 
 def disk_error(error: OSError) -> OutputError | None:
     """Return the error of a disk that takes nothing more; None for an error of another kind."""
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}:
+    if error.errno not in {*NO_ROOM, errno.EROFS, errno.EFBIG}:
         return None
+    way_out = "make room" if error.errno in NO_ROOM else "make it take more, or choose another one"
     return OutputError(
-        f"the disk takes nothing more ({error.strerror}); make room, and run the same command "
+        f"the disk takes nothing more ({error.strerror}); {way_out}, and run the same command "
         "again",
         where=None if error.filename is None else str(error.filename),
     )

@@ -128,7 +128,7 @@ def write_segmentations(structure_map: StructureMap, slide: Slide, folder: Path)
 def _mask(structure_map: StructureMap, name: str, file: Path) -> U8 | None:
     """Return where a structure is likely as an array in a file; None where it is nowhere."""
     frame = structure_map.frame
-    mask: U8 = new_layer(file, np.uint8, (1, frame.height, frame.width))
+    mask: U8 = new_layer(file, np.uint8, (frame.height, frame.width))
     # It is read through its mapping, for which some file systems take room, that of glass as well.
     if shutil.disk_usage(file.parent).free < mask.nbytes:
         raise no_room(file.parent, "the mask of a structure takes a byte per pixel")
@@ -139,8 +139,8 @@ def _mask(structure_map: StructureMap, name: str, file: Path) -> U8 | None:
         part = (read_rows(structure_map.likely, top, bottom) & frame.bit(name)) != 0
         if part.any():
             occurs = True
-            write_window(mask[0], top, 0, part, rows=part.any(axis=1))
-    return mask if occurs else None
+            write_window(mask, top, 0, part, rows=part.any(axis=1))
+    return mask[None] if occurs else None
 
 
 def _segmentation(

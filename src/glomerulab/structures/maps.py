@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from glomerulab.errors import GlomerulabError
 from glomerulab.geometry import Point
-from glomerulab.runtime.files import atomic_write, disk_error, make_folder
+from glomerulab.runtime.files import NO_ROOM, atomic_write, make_folder, output_errors
 from glomerulab.structures.classes import MAX_STRUCTURES
 
 __all__ = [
@@ -126,10 +126,7 @@ def open_map(folder: Path) -> StructureMap:
         frame = _read_frame(folder / FRAME_FILE)
         arrays = {name: _read_layer(folder, name, frame) for name in (*LAYERS, CORE)}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise GlomerulabError(
-            f"the structure map cannot be read ({error}); run `glomerulab segment` again",
-            where=str(folder),
-        ) from error
+        raise _unreadable(folder, error) from error
     return StructureMap(frame, **arrays)
 
 
@@ -140,20 +137,31 @@ def new_layer(file: Path, kind: type[np.generic], shape: tuple[int, ...]) -> npt
 
 
 def read_rows(layer: Pixels, start: int, stop: int) -> Pixels:
-    """Return a copy of rows."""
+    """Return a copy of rows, as `read_window`."""
     return read_window(layer, start, stop, 0, layer.shape[1])
 
 
 def read_window(layer: Pixels, top: int, bottom: int, left: int, right: int) -> Pixels:
-    """Return a copy of a part of a layer, which must be whole, in a file or in memory."""
+    """Return a copy of a part of a layer, which must be whole, in a file or in memory.
+
+    Raises
+    ------
+    GlomerulabError
+        If the file is shorter than the layer, or cannot be read.
+    """
     if not isinstance(layer, np.memmap):
         return layer[top:bottom, left:right].copy()  # type: ignore[return-value]
     found = np.zeros((bottom - top, right - left), layer.dtype)
     if right - left == layer.shape[1]:
         found = found.reshape(1, -1)  # the rows follow each other in the file
-    with _file(layer).open("rb", buffering=0) as file:
-        for number, row in enumerate(found):
-            os.preadv(file.fileno(), [row], _place(layer, top + number, left))
+    path = _file(layer)
+    try:
+        with path.open("rb", buffering=0) as file:
+            _check_whole(layer)
+            for number, row in enumerate(found):
+                _fill(row.view(np.uint8).data, file.fileno(), _place(layer, top + number, left))
+    except (OSError, EOFError) as error:
+        raise _unreadable(path.parent, error) from error
     return found.reshape(bottom - top, right - left)  # type: ignore[return-value]
 
 
@@ -176,7 +184,7 @@ def write_window(
     Raises
     ------
     GlomerulabError
-        If the disk has no room.
+        If the disk has no room; an `OutputError` if it takes nothing at all.
     """
     height, width = values.shape
     rows = np.ones(height, bool) if rows is None else rows
@@ -185,6 +193,7 @@ def write_window(
         return
     values, path = np.ascontiguousarray(values, layer.dtype), _file(layer)
     with _room_errors(path), path.open("r+b", buffering=0) as file:
+        _check_whole(layer)
         content, n_bytes = values.reshape(-1).view(np.uint8).data, width * values.itemsize
         for number in np.flatnonzero(rows).tolist():
             waiting = content[number * n_bytes : (number + 1) * n_bytes]
@@ -194,15 +203,35 @@ def write_window(
                 waiting, place = waiting[n_written:], place + n_written
 
 
+def _fill(waiting: memoryview, file: int, place: int) -> None:
+    """Read until the buffer is full; a network file system may give less at a time."""
+    while waiting:
+        n_read = os.preadv(file, [waiting], place)
+        if n_read == 0:
+            raise EOFError("a file ends early")
+        waiting, place = waiting[n_read:], place + n_read
+
+
+def _check_whole(layer: np.memmap[Any, Any]) -> None:
+    """Check that a layer ends where its file does, which a part of a layer does not."""
+    path = _file(layer)
+    end, n_bytes = layer.offset + layer.nbytes, path.stat().st_size
+    if n_bytes < end:
+        raise _unreadable(path.parent, f"{path.name} has {n_bytes} bytes in place of {end}")
+    assert n_bytes == end
+    assert layer.flags.c_contiguous
+
+
 @contextmanager
 def _room_errors(file: Path) -> Iterator[None]:
     """Raise that the disk has no room as an error of this slide; others may be smaller."""
-    try:
-        yield
-    except OSError as error:
-        if disk_error(error) is None:
-            raise
-        raise no_room(file, str(error.strerror)) from error
+    with output_errors("the map of the slide's structures cannot be written", file):
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise no_room(file, str(error.strerror)) from error
 
 
 def no_room(file: Path, reason: str) -> GlomerulabError:
@@ -211,6 +240,13 @@ def no_room(file: Path, reason: str) -> GlomerulabError:
         f"the disk has no room for the map of the slide's structures ({reason}); make room, and "
         "run the same command again",
         where=str(file.parent.parent),
+    )
+
+
+def _unreadable(folder: Path, reason: object) -> GlomerulabError:
+    return GlomerulabError(
+        f"the structure map cannot be read ({reason}); run `glomerulab segment` again",
+        where=str(folder),
     )
 
 

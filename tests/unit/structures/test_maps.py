@@ -1,9 +1,12 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glomerulab.errors import ConfigError, GlomerulabError
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError
 from glomerulab.structures.classes import KNOWN_STRUCTURES, in_drawing_order, structure
 from glomerulab.structures.maps import (
     MapFrame,
@@ -57,6 +60,54 @@ def test_rows_that_are_not_written_take_no_space(tmp_path):
     write_window(layer, 0, 0, values, rows=values.any(axis=1))
     read_rows(layer, 0, 1000)
     assert (tmp_path / "map" / "likely.npy").stat().st_blocks * 512 <= 4 * 4096
+
+
+@pytest.mark.parametrize("n_columns", [5, 30])
+def test_a_file_that_ends_early_is_no_empty_map(tmp_path, monkeypatch, n_columns):
+    layer = create_map(tmp_path / "map", FRAME).likely
+    preadv = os.preadv
+
+    def little(file, buffers, place):
+        return preadv(file, [buffers[0][:7]], place)
+
+    with monkeypatch.context() as patch:  # as a network file system
+        patch.setattr(os, "preadv", little)
+        write_window(layer, 0, 0, np.ones(layer.shape, np.uint16))
+        assert read_window(layer, 0, 20, 0, n_columns).all()
+        patch.setattr(os, "preadv", lambda *_: 0)
+        with pytest.raises(GlomerulabError, match="early"):
+            read_window(layer, 0, 20, 0, n_columns)
+    os.truncate(tmp_path / "map" / "likely.npy", layer.offset + layer.nbytes // 2)
+    with pytest.raises(GlomerulabError, match="segment") as caught:
+        read_window(layer, 0, 20, 0, n_columns)
+    assert caught.value.where == str(tmp_path / "map")
+
+
+def test_a_part_of_a_layer_is_not_taken_for_the_whole(tmp_path):
+    layer = create_map(tmp_path / "map", FRAME).likely
+    for part in (layer[2:], layer[:, 3:], layer.T):
+        with pytest.raises(AssertionError):
+            read_rows(part, 0, 1)
+        with pytest.raises(AssertionError):
+            write_window(part, 0, 0, np.ones((1, 1), np.uint16))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
+def test_a_full_disk_is_an_error_of_the_slide_and_another_one_of_the_run(
+    tmp_path, monkeypatch, number
+):
+    layer = create_map(tmp_path / "map", FRAME).likely
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    is_full = number in {errno.ENOSPC, errno.EDQUOT}
+    with pytest.raises(GlomerulabError) as caught:
+        write_window(layer, 0, 0, np.ones((1, 1), np.uint16))
+    assert isinstance(caught.value, OutputError) != is_full
+    assert ("make room" in str(caught.value)) == is_full
+    assert os.strerror(number) in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "other size", "no json"])
