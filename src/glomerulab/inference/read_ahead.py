@@ -59,7 +59,7 @@ def read_ahead(
 ) -> Generator[tuple[tuple[int, int], RgbImage | GlomerulabError]]:
     """Yield the tiles at places, or why there is none; a thread reads the next ones meanwhile."""
     reader = _Reader(source, read)
-    with closing(reader), ThreadPoolExecutor(1) as pool:  # closed when nothing reads any more
+    with closing(reader), ThreadPoolExecutor(1) as pool:  # the thread ends before the file closes
         waiting: deque[Future[RgbImage | GlomerulabError]] = deque()
         try:
             for number, place in enumerate(places):

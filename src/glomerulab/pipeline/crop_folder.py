@@ -35,7 +35,7 @@ class CropFolder:
         *,
         overwrite: bool,
     ) -> None:
-        """Begin a run, or continue the one in the folder if its settings are the same.
+        """Check that the folder is new, or that the settings of its run are the same.
 
         Each part has a record of its own, since several may run side by side.
         """
@@ -44,11 +44,11 @@ class CropFolder:
         name = STATE_FILE if part is None else f"extract.{part[0]}-{part[1]}.json"
         self._file = SettingsFile(out / name)
         records = self._records()
-        if records and overwrite:
-            self._delete()
-            records = []
         if not records:
             self._refuse_foreign()
+        self._replaces = bool(records) and overwrite
+        if self._replaces:
+            records = []
         for known in records:
             self._check_settings(known["settings"], settings)
         self._known = {k: v for one in records for k, v in one["fingerprints"].items()}
@@ -57,17 +57,28 @@ class CropFolder:
             "settings": dict(settings),
             "fingerprints": {} if self._is_part else dict(self._known),
         }
-        self._file.write(self._state)
+        self._has_begun = False
+
+    def begin(self) -> None:
+        """Record the settings, and delete what is overwritten, before the first crop is cut."""
+        if not self._has_begun:
+            if self._replaces:
+                self._delete()
+            self._file.write(self._state)
+            self._has_begun = True
 
     def add_all(self, fingerprints: Mapping[str, str]) -> None:
         """Record slides before their crops are cut, unless they are recorded already."""
         for slide_id, fingerprint in fingerprints.items():
             if self._known.get(slide_id, fingerprint) != fingerprint:
                 raise OutputError(
-                    f"slide {slide_id!r} or its regions changed since its crops were cut; "
+                    f"slide {slide_id!r}, its regions or the names of their crops changed since "
+                    "its crops were cut; "
                     f"{WAY_OUT}",
                     where=str(self._out),
                 )
+        if fingerprints:
+            self.begin()
         recorded = self._state["fingerprints"]
         if not recorded.keys() >= fingerprints.keys():
             recorded |= fingerprints

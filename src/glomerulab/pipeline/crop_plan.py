@@ -82,6 +82,16 @@ class CropSettings:
         if self.image_format not in SUFFIXES:
             raise ValueError(f"image_format must be png or jpeg, got {self.image_format!r}")
 
+    def shared(self, taxonomy: Taxonomy) -> dict[str, object]:
+        """Return what all crops of a folder share; the rest is in the fingerprint of each slide."""
+        return {
+            "mpp": self.mpp,
+            "margin": self.margin,
+            "image_format": self.image_format,
+            "labels": list(taxonomy.label_ids),
+            "regions": self.region_options.record(),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -149,16 +159,6 @@ class CropPlan:
         """Leave out the region file, which may be large, between processes."""
         return vars(self) | {"_file": None}
 
-    def shared_settings(self) -> dict[str, object]:
-        """Return what all crops of a folder share; the rest is in the fingerprint of each slide."""
-        return {
-            "mpp": self._settings.mpp,
-            "margin": self._settings.margin,
-            "image_format": self._settings.image_format,
-            "labels": list(self._taxonomy.label_ids),
-            "regions": self._settings.region_options.record(),
-        }
-
     def add(self, entry: SlideEntry) -> str | None:
         """Plan one slide; return its fingerprint, or None if it failed as a whole."""
         override = self._settings.mpp_override or entry.mpp
@@ -167,7 +167,7 @@ class CropPlan:
             regions = self._regions_of(entry, slide, override)
             if slide.mpp > self._settings.mpp * COARSER:
                 self.enlarged_slides.append(entry.slide_id)
-            fingerprint = _fingerprint(slide, regions)
+            fingerprint = _fingerprint(slide, entry.slide_id, regions)
         except GlomerulabError as error:
             self.failures.append(Failure(entry.slide_id, "", str(error)))
             return None
@@ -431,8 +431,8 @@ def _check_labels(options: RegionOptions, taxonomy: Taxonomy) -> None:
                 raise ConfigError(f"--class {name}={label}: {error.message}") from error
 
 
-def _fingerprint(slide: Slide, regions: Sequence[Region]) -> str:
-    """Return a hash that changes with the slide or its regions."""
+def _fingerprint(slide: Slide, slide_id: str, regions: Sequence[Region]) -> str:
+    """Return a hash that changes with the slide, its regions or the rule that names their crops."""
     own = slide.properties.get("openslide.quickhash-1", "")
     size = 0
     if slide.path.is_file():
@@ -440,5 +440,9 @@ def _fingerprint(slide: Slide, regions: Sequence[Region]) -> str:
         if not own:  # a plain image: another one may have the same size
             with slide.path.open("rb") as stream:
                 own = hashlib.file_digest(stream, "sha256").hexdigest()
-    text = repr((own, size, slide.dimensions, slide.mpp_xy, list(regions)))
-    return hashlib.sha256(text.encode()).hexdigest()
+    parts: list[object] = [own, size, slide.dimensions, slide.mpp_xy, list(regions)]
+    for one in regions:
+        image_id = crop_image_id(slide_id, one.region_id)
+        if image_id != safe_name(f"{slide_id}__{one.region_id}"):  # the rule of earlier versions
+            parts.append(image_id)
+    return hashlib.sha256(repr(tuple(parts)).encode()).hexdigest()

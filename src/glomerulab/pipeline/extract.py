@@ -224,8 +224,9 @@ def extract_entries(
     `propose` writes the region files first.
 
     With one process it cuts the crops of a slide while that is open. With more, or on a cluster,
-    slides with a region file each are planned side by side, and then cut. The region files are
-    meant for `n_slides`, by default those given.
+    slides with a region file each are planned side by side, and then cut. A cluster also plans a
+    single slide, so that it has answered before crops are replaced. The region files are meant for
+    `n_slides`, by default those given.
     """
     n_slides = len(entries) if n_slides is None else n_slides
     if overwrite and part is not None:
@@ -238,21 +239,24 @@ def extract_entries(
     entries = entries[part_slice(part or (1, 1), len(entries))]
     lock = LOCK_FILE if part is None else f"{LOCK_FILE}-{part[0]}-{part[1]}"
     with folder_lock(out, lock):
+        folder = CropFolder(out, settings.shared(taxonomy), part, overwrite=overwrite)
         if propose is not None:
             make_folder(regions)
         plan = CropPlan(
             entries, regions, out=out, settings=settings, taxonomy=taxonomy, n_slides=n_slides
         )
-        run = _Run(
-            plan, n_workers, workers, part=part, min_parallel=min_parallel, overwrite=overwrite
-        )
+        if not overwrite:  # else the old crops stay until the new ones can be cut
+            folder.begin()
+        run = _Run(plan, folder, n_workers, workers, min_parallel=min_parallel)
         proposals = None if propose is None else propose(entries)
         known = () if proposals is None else proposals.failures
         failed = {one.slide for one in known}
         readable = [entry for entry in entries if entry.slide_id not in failed]
         is_parallel = workers is not None or n_workers > 1
+        is_of_one = workers is not None and len(readable) == 1
+        has_own_files = len(readable) > 1 and regions.is_dir()
         try:
-            if is_parallel and len(readable) > 1 and inspect is None and regions.is_dir():
+            if is_parallel and inspect is None and (has_own_files or is_of_one):
                 plan_one = partial(
                     plan_slide,
                     regions_path=regions,
@@ -267,11 +271,12 @@ def extract_entries(
         finally:
             close_current_slide()
         plan.finish(is_part=part is not None)
+        folder.begin()
         failures = [*known, *plan.failures, *(run.failed[place] for place in sorted(run.failed))]
         rows = [crop.row for place, crop in enumerate(plan.crops) if place not in run.failed]
         if part is None:
             manifest = _write_tables(out, entries, rows, failures, taxonomy)
-            run.finish()
+            folder.finish()
         else:
             manifest = _manifest(rows, out, taxonomy)
     return ExtractSummary(
@@ -298,12 +303,11 @@ class _Run:
     def __init__(
         self,
         plan: CropPlan,
+        folder: CropFolder,
         n_workers: int,
         workers: Workers | None,
         *,
-        part: tuple[int, int] | None,
         min_parallel: int,
-        overwrite: bool,
     ) -> None:
         self.n_cut = 0
         self.failed: dict[int, Failure] = {}
@@ -312,12 +316,8 @@ class _Run:
         self._n_workers = n_workers
         self._workers = workers
         self._min_parallel = min_parallel
-        self._folder = CropFolder(plan.out, plan.shared_settings(), part, overwrite=overwrite)
+        self._folder = folder
         self._place_of: dict[CropTask, int] = {}
-
-    def finish(self) -> None:
-        """Leave what a single run leaves."""
-        self._folder.finish()
 
     def plan(
         self,
@@ -346,7 +346,10 @@ class _Run:
         self._folder.add_all(fingerprints)
         tasks = [crop.task for crop in self._plan.crops]
         self._place_of = {task: number for number, task in enumerate(tasks)}
-        self._cut_all(tasks, track)
+        if len(entries) == 1:
+            self._cut_each(tasks, self._n_workers, track)
+        else:
+            self._cut_all(tasks, track)
 
     def _cut_all(self, tasks: Sequence[CropTask], track: Track) -> None:
         """Cut crops slide by slide: a worker opens each slide once."""
@@ -393,10 +396,13 @@ class _Run:
                 waiting += tasks
         if waiting:
             n_workers = self._n_workers if len(plan.crops) >= self._min_parallel else 1
-            with closing(
-                map_outcomes(cut_crop, waiting, n_workers=n_workers, workers=self._workers)
-            ) as outcomes:
-                self._note(track(outcomes, "Cutting crops", len(waiting)))
+            self._cut_each(waiting, n_workers, track)
+
+    def _cut_each(self, tasks: Sequence[CropTask], n_workers: int, track: Track) -> None:
+        with closing(
+            map_outcomes(cut_crop, tasks, n_workers=n_workers, workers=self._workers)
+        ) as outcomes:
+            self._note(track(outcomes, "Cutting crops", len(tasks)))
 
     def _note(self, outcomes: Iterable[Outcome[CropTask, bool]]) -> None:
         for outcome in outcomes:

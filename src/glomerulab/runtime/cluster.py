@@ -376,7 +376,7 @@ def _outcome_there(
 
 
 def _import_packages() -> None:
-    """Import packages that bring settings of their own, which must not end with ours."""
+    """Import packages that add defaults to Dask's configuration; `dask.config.set` undoes them."""
     for name in ("distributed", "dask_jobqueue"):
         if importlib.util.find_spec(name) is None:
             raise ConfigError(

@@ -8,12 +8,14 @@ from PIL import Image, TiffImagePlugin
 
 from glomerulab.cohort.manifest import read_manifest
 from glomerulab.cohort.validation import validate_manifest
-from glomerulab.errors import ConfigError, OutputError, RegionError
+from glomerulab.errors import ConfigError, GlomerulabError, OutputError, RegionError
 from glomerulab.geometry import Box, Region
 from glomerulab.images import read_image
+from glomerulab.pipeline import crop_plan
 from glomerulab.pipeline.crop_folder import write_failures
 from glomerulab.pipeline.crop_plan import CropSettings, Failure
 from glomerulab.pipeline.extract import extract_crops
+from glomerulab.runtime import cluster
 from glomerulab.runtime.cluster import open_workers
 from glomerulab.runtime.resume import folder_lock
 from glomerulab.slides.regions.features import RegionOptions
@@ -213,7 +215,7 @@ def test_changed_regions_are_refused(cohort, tmp_path):
     out = tmp_path / "out"
     extract_crops(slides, regions=regions, out=out)
     write_regions(boxes(5, size=100), regions / "b.geojson")
-    with pytest.raises(OutputError, match="slide 'b' or its regions changed"):
+    with pytest.raises(OutputError, match="slide 'b', its regions"):
         extract_crops(slides, regions=regions, out=out)
 
 
@@ -255,6 +257,40 @@ def test_overwriting_deletes_only_what_extract_wrote(cohort, tmp_path):
     extract_crops(slides, regions=regions, out=out, overwrite=True)
     assert (out / "notes.txt").read_text() == "mine"
     assert not (out / "crops" / "old.png").exists()
+
+
+@pytest.mark.parametrize("n_slides", [1, 2])
+def test_overwriting_keeps_the_old_crops_until_new_ones_can_be_cut(
+    cohort, tmp_path, n_slides, monkeypatch
+):
+    monkeypatch.setattr(cluster, "WAIT_FOR_SCHEDULER", "0.2s")
+    slides, regions = cohort
+    out = tmp_path / "out"
+    extract_crops(slides, regions=regions, out=out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    source = slides if n_slides == 2 else slides / "a.tiff"
+    with open_workers(scheduler="tcp://127.0.0.1:9") as workers, pytest.raises(GlomerulabError):
+        extract_crops(source, regions=regions, out=out, overwrite=True, workers=workers)
+    no_such = CropSettings(region_options=RegionOptions(classes=("nothing",)))
+    with pytest.raises(RegionError, match="--class"):
+        extract_crops(source, regions=regions, out=out, overwrite=True, settings=no_such)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_crops_that_an_earlier_version_named_otherwise_are_refused(cohort, tmp_path, monkeypatch):
+    slides, regions = cohort
+    for name, region in (("a", "g__1"), ("b", "g1")):
+        box = Region.from_box(region, Box(70, 70, 120, 120), labels=("cgn",))
+        write_regions([box], regions / f"{name}.geojson")
+    with monkeypatch.context() as patch:  # its rule
+        patch.setattr(crop_plan, "crop_image_id", lambda slide, region: f"{slide}__{region}")
+        extract_crops(slides, regions=regions, out=tmp_path / "out")
+    again = extract_crops(slides / "b.tiff", regions=regions, out=tmp_path / "out")
+    assert (again.n_cut, again.n_existing) == (0, 1)
+    with pytest.raises(OutputError, match=r"'a'.*names of their crops.*--overwrite"):
+        extract_crops(slides, regions=regions, out=tmp_path / "out")
+    assert extract_crops(slides, regions=regions, out=tmp_path / "new").n_cut == 2
+    assert extract_crops(slides, regions=regions, out=tmp_path / "new").n_existing == 2
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])

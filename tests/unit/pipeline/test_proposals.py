@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glomerulab.errors import CheckpointError, ConfigError
+from glomerulab.errors import CheckpointError, ConfigError, OutputError
 from glomerulab.geometry import Region
 from glomerulab.images import read_image
 from glomerulab.pipeline.crop_plan import CropSettings
@@ -82,6 +82,25 @@ def test_any_division_gives_what_one_process_gives(cohort, tmp_path, kind) -> No
     assert len(names) == 2 + 2 * 3 + 3
     for name in names:
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_crops_stay_while_glomeruli_are_proposed_and_a_foreign_folder_as_it_is(
+    cohort, tmp_path
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    extract(cohort, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(KeyboardInterrupt):
+        extract(cohort, out, overwrite=True, track=interrupt)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "manifest.csv").write_text("mine")
+    with pytest.raises(OutputError):
+        extract(cohort, tmp_path / "foreign")
+    assert not (tmp_path / "foreign" / "proposals").exists()
 
 
 def test_where_no_slide_can_be_read_each_is_a_failure(cohort, tmp_path) -> None:
