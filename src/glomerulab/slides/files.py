@@ -1,6 +1,7 @@
 """Find slide files: one file per slide, or the files of one DICOM series."""
 
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ __all__ = [
     "dicom_reference",
     "dicom_slides",
     "find_slides",
+    "slide_series",
+    "whole_slides",
 ]
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
@@ -54,8 +57,6 @@ TAGS = [
 N_REQUIRED_TAGS = 4
 SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """VL Whole Slide Microscopy Image Storage."""
-N_HEADERS = 10_000
-"""Files whose series is remembered; a watched folder is looked at again and again."""
 
 
 class DicomReference(BaseModel):
@@ -101,7 +102,12 @@ def find_slides(path: Path) -> list[Path]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            slides += dicom_slides(entry)
+            n_files = len(dicom_files(entry))
+            # A slide beside other objects is named by its file.
+            slides += [
+                entry if len(files) == n_files else files[0]
+                for files in dicom_slides(entry).values()
+            ]
         elif suffix in SLIDE_SUFFIXES and suffix not in DICOM_SUFFIXES:
             slides.append(entry)
     if not slides:
@@ -124,13 +130,31 @@ def dicom_slides(folder: Path) -> dict[Path, list[Path]]:
 
     A series is one slide: the folder if it is the only one, else its first file. A file that cannot
     be read is by itself, so that opening it reports the error. Objects of other kinds beside
-    slides, such as reports, are left out.
+    slides, such as reports or a label in a series of its own, are left out.
     """
-    found: dict[tuple[str, bool], list[Path]] = {}
+    found: dict[str, list[Path]] = {}
+    may_be_slides: set[str] = set()
     for path in dicom_files(folder):
-        found.setdefault(_series(path, *size_and_mtime(path)), []).append(path)
-    series = [files for (_, is_slide), files in found.items() if is_slide] or list(found.values())
-    return {folder if len(series) == 1 else files[0]: files for files in series}
+        series, is_slide = _series(path)
+        found.setdefault(series, []).append(path)
+        if is_slide is not False:
+            may_be_slides.add(series)
+    slides = [
+        files for series, files in found.items() if series in may_be_slides or not may_be_slides
+    ]
+    return {folder if len(slides) == 1 else files[0]: files for files in slides}
+
+
+def whole_slides(folder: Path) -> list[Path]:
+    """Return the first file of each DICOM slide of a folder, or of what else it holds."""
+    found = list(dicom_slides(folder).values())
+    slides = [files[0] for files in found if slide_series(files) is not None]
+    return slides or [files[0] for files in found[:1]]
+
+
+def slide_series(files: Iterable[Path]) -> str | None:
+    """Return the series of a DICOM slide; None if no file holds a whole slide image."""
+    return next((series for series, is_slide in map(_series, files) if is_slide), None)
 
 
 def dicom_reference(path: Path) -> DicomReference | None:
@@ -147,7 +171,7 @@ def dicom_reference(path: Path) -> DicomReference | None:
         Lists the levels of the slide itself, not its thumbnail, label or overview.
     """
     if path.is_dir():
-        path = next(iter(dicom_slides(path).values()), [path])[0]
+        path = next(iter(whole_slides(path)), path)
     own = _header(path)
     if own is None:
         return None
@@ -174,11 +198,23 @@ def _header(path: Path) -> "pydicom.Dataset | None":
     )
 
 
-@lru_cache(maxsize=N_HEADERS)
-def _series(path: Path, n_bytes: int, changed: int) -> tuple[str, bool]:  # noqa: ARG001 - the key
-    """Return the series of a file, or its path if it names none, and whether it may be a slide."""
-    found = read_header(path, ["SOPClassUID", "SeriesInstanceUID"])
+def _series(path: Path) -> tuple[str, bool | None]:
+    """Return the series of a file, and whether it holds a whole slide image.
+
+    Of a file that cannot be read its path, and None.
+    """
+    try:
+        return _read_series(path, *size_and_mtime(path))
+    except ValueError:
+        return str(path), None
+
+
+@cache  # a folder is looked at again and again, whatever its size
+def _read_series(path: Path, n_bytes: int, changed: int) -> tuple[str, bool]:  # noqa: ARG001 - the key
+    """Return the series; raise `ValueError`, which is not remembered, if it cannot be read."""
+    found = read_header(path, ["SOPClassUID", "SeriesInstanceUID", "ImageType"])
     if found is None:
-        return str(path), True
+        raise ValueError
     is_slide = str(found.get("SOPClassUID", SLIDE_CLASS)) == SLIDE_CLASS
-    return str(found.get("SeriesInstanceUID") or path), is_slide
+    is_whole = "VOLUME" in (found.get("ImageType") or ())
+    return str(found.get("SeriesInstanceUID") or path), is_slide and is_whole

@@ -21,7 +21,7 @@ from glomerulab.geometry import Box, Point
 from glomerulab.images import RgbImage
 from glomerulab.runtime.files import StrPath, existing_path
 from glomerulab.runtime.tables import nfc
-from glomerulab.slides.files import dicom_slides
+from glomerulab.slides.files import whole_slides
 from glomerulab.slides.resampling import MAX_READ_PX, Colour, read_box, read_grid
 from glomerulab.slides.scale import MAX_MPP, MIN_MPP, ScaleWarning, scale_warnings
 from glomerulab.slides.sources import ImageSource, OpenSlideSource, PixelSource, detect_vendor
@@ -448,26 +448,26 @@ def _slide_file(path: Path) -> Path:
     """Return the file to open for a path."""
     try:
         found = path.stat()
-        series = dicom_slides(path) if stat.S_ISDIR(found.st_mode) else None
+        slides = whole_slides(path) if stat.S_ISDIR(found.st_mode) else None
     except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL in the path
         raise SlideError("there is no such slide file; check the path", where=str(path)) from error
     except OSError as error:
         raise SlideError(
             f"the slide cannot be opened: {error.strerror}", where=str(path)
         ) from error
-    if series is None:
+    if slides is None:
         if found.st_size == 0:
             raise SlideError("the slide file is empty (0 bytes)", where=str(path))
         return path
-    if not series:
+    if not slides:
         raise SlideError("the folder holds no DICOM files; give a slide in it", where=str(path))
-    if len(series) > 1:
+    if len(slides) > 1:
         raise SlideError(
-            f"the folder holds {len(series)} DICOM slides or damaged files; give a file of one "
-            "slide, or put each slide into a folder of its own",
+            f"the folder holds {len(slides)} DICOM slides; give a file of one of them, or put each "
+            "into a folder of its own",
             where=str(path),
         )
-    return series[path][0]
+    return slides[0]
 
 
 def _number(text: str | None) -> float | None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pydicom
@@ -5,7 +6,13 @@ import pytest
 from pydicom.uid import ComprehensiveSRStorage
 
 from glomerulab.errors import SlideError
-from glomerulab.slides.files import dicom_files, dicom_reference, dicom_slides, find_slides
+from glomerulab.slides.files import (
+    _read_series,
+    dicom_files,
+    dicom_reference,
+    dicom_slides,
+    find_slides,
+)
 from glomerulab.slides.slide import open_slide
 from tests.support.dicom_slides import write_dicom_slide
 
@@ -92,15 +99,39 @@ def test_a_folder_is_named_by_the_levels_of_its_slide(tmp_path):
     assert dicom_reference(tmp_path / "empty") is None
 
 
-def test_a_report_beside_a_dicom_slide_is_no_slide(tmp_path):
-    first = write_dicom_slide(tmp_path / "study", name="b")
-    report = pydicom.dcmread(first, stop_before_pixels=True)
-    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
-    report.SeriesInstanceUID = "1.2.5"
-    report.save_as(tmp_path / "study" / "a.dcm")
-    assert find_slides(tmp_path) == [tmp_path / "study"]
-    with open_slide(tmp_path / "study") as slide:
+@pytest.mark.parametrize("kind", ["report", "label", "damaged"])
+def test_what_lies_beside_a_dicom_slide_is_no_second_one(tmp_path, kind):
+    folder = tmp_path / "study"
+    first = write_dicom_slide(folder, name="b")
+    other = pydicom.dcmread(first, stop_before_pixels=True)
+    other.SeriesInstanceUID = "1.2.5"
+    if kind == "report":
+        other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    else:
+        other.ImageType = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
+    other.save_as(folder / "a.dcm")
+    if kind == "damaged":
+        (folder / "a.dcm").write_bytes(b"no DICOM")
+    damaged = [folder / "a.dcm"] if kind == "damaged" else []
+    assert find_slides(tmp_path) == [*damaged, first]  # by its file, as its id was
+    with open_slide(folder) as slide:
         assert slide.dimensions == (256, 256)
+    assert dicom_reference(folder) == dicom_reference(first)
+
+
+def test_headers_are_read_once_unless_they_could_not_be_read(tmp_path, monkeypatch):
+    first = write_dicom_slide(tmp_path / "study")
+    content, times = first.read_bytes(), first.stat()
+    first.write_bytes(b"x" * len(content))
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert len(dicom_slides(tmp_path / "study")) == 2
+    first.write_bytes(content)  # as one that may be read again
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    found = dicom_slides(tmp_path / "study")
+    assert len(found) == 1
+    monkeypatch.setattr(pydicom, "dcmread", None)
+    assert dicom_slides(tmp_path / "study") == found
+    assert _read_series.cache_parameters()["maxsize"] is None  # else a large folder is read anew
 
 
 @pytest.mark.real

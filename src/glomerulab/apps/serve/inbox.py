@@ -1,7 +1,8 @@
 """Slides that are put into a folder become jobs by themselves; their results are put beside it.
 
-A slide is new if neither a job nor a folder of results has its name and size, so that each is done
-once, also after a restart. The job is recorded first: what a killed server leaves is completed.
+A slide is new if neither a job nor a folder of results has its name and size, or its DICOM series,
+so that each is done once, also after a restart. The job is recorded first: what a killed server
+leaves is completed.
 """
 
 import csv
@@ -9,10 +10,10 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glomerulab.apps.serve.errors import BusyError
 from glomerulab.apps.serve.files import RESULTS, RESULTS_SUFFIX, find_result
@@ -23,7 +24,13 @@ from glomerulab.i18n.catalogue import Language
 from glomerulab.runtime.files import atomic_write, exclusive_lock, make_folder, size_and_mtime
 from glomerulab.runtime.names import hashed_name, safe_name
 from glomerulab.runtime.tables import not_a_formula
-from glomerulab.slides.files import DICOM_SUFFIXES, SLIDE_SUFFIXES, dicom_slides
+from glomerulab.slides.files import (
+    DICOM_SUFFIXES,
+    SLIDE_SUFFIXES,
+    dicom_files,
+    dicom_slides,
+    slide_series,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +41,18 @@ SLIDE_FILE = "slide.json"
 TABLE_FILE = "slides.csv"
 COLUMNS = ("slide", "folder", "state", "error", "ended")
 N_KEY = 8
+N_SERIES_KEY = 16
+SERIES = "series_key"
 
-Look = Mapping[str, tuple[int, int]]
-"""Size in bytes and newest time of change of each slide of the inbox, by name."""
+
+class SlideState(NamedTuple):
+    """A slide of the inbox at one look."""
+
+    n_bytes: int
+    changed: int
+    """Newest time of change of its files."""
+    series: str | None
+    """Of DICOM."""
 
 
 class Inbox:
@@ -50,7 +66,7 @@ class Inbox:
         self._jobs = jobs
         self._language = language
         self._every_s = every_s
-        self._last: Look = {}
+        self._last: Mapping[str, SlideState] = {}
         self._written: set[str] = set()
         """Jobs whose results are in place."""
         root = jobs.settings.slides.root
@@ -66,6 +82,7 @@ class Inbox:
         self._lock = ExitStack()
         busy = "another server watches this inbox; end it first"
         self._lock.enter_context(exclusive_lock(self.results / LOCK_FILE, busy=busy))
+        self._series_of_earlier = self._find_series_of_earlier()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="inbox", daemon=True)
         self._thread.start()
@@ -102,11 +119,31 @@ class Inbox:
         now = dict(_slides(self.folder))
         complete = [name for name, state in now.items() if self._last.get(name) == state]
         self._last = now
+        known = {*records, *(place.name for place in self.results.iterdir())}
+        done = {self._series_of_earlier.get(one, _identity(one)) for one in known}
         for name in complete:
             with self._logged(name):
-                place = self.results / _folder_name(name, now[name][0])
-                if place.name not in records and not place.exists():
+                place = self.results / _folder_name(name, now[name].n_bytes, now[name].series)
+                if _identity(place.name) not in done:
                     self._add(name, place)
+                    done.add(_identity(place.name))
+
+    def _find_series_of_earlier(self) -> dict[str, str]:
+        """Return the DICOM series of folders that earlier versions named by name and size."""
+        facts = {place.name: _read(place) for place in self.results.iterdir()}
+        paths: dict[str, object] = {name: one.get("slide") for name, one in facts.items()}
+        for record in self._jobs.of_client(INBOX_CLIENT):
+            paths[record.inbox_folder or ""] = record.request.slides[0].path
+        found = {name: one[SERIES] for name, one in facts.items() if one.get(SERIES)}
+        for name, path in paths.items():
+            if not isinstance(path, str) or _identity(name) != name or name in found:
+                continue
+            with suppress(OSError):  # it may not be read any more
+                place = self._jobs.settings.slides.root / path
+                files = dicom_files(place) if place.is_dir() else [place]
+                if files and (series := _series(files)) is not None:
+                    found[name] = hashed_name(series)
+        return found
 
     def _is_here(self, record: JobRecord) -> bool:
         """Whether a job is of this inbox: its slide is, or lies in a folder of several series."""
@@ -136,7 +173,12 @@ class Inbox:
         if record.id in self._written:
             return
         known = _read(place)
-        if known.get("job") != record.id or known.get("state") != record.state:
+        series = self._series_of_earlier.get(place.name)  # other files may come to its folder
+        if (known.get("job"), known.get("state"), known.get(SERIES)) != (
+            record.id,
+            record.state,
+            series,
+        ):
             make_folder(place)
             if record.state == "done":
                 self._copy_results(place, record)
@@ -149,6 +191,8 @@ class Inbox:
                 "ended": record.ended,
                 "warnings": [] if record.outcome is None else list(record.outcome.warnings),
             }
+            if series is not None:
+                facts[SERIES] = series
             with atomic_write(place / SLIDE_FILE) as temporary:
                 temporary.write_text(
                     json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -182,7 +226,7 @@ class Inbox:
             )
 
 
-def _slides(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+def _slides(folder: Path) -> Iterator[tuple[str, SlideState]]:
     """Yield the slides of a folder, by name, with size and time of change of all their files."""
     for name, files in _files_of_slides(folder):
         try:
@@ -191,7 +235,12 @@ def _slides(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
             continue
         n_bytes = sum(size for size, _ in found)
         if n_bytes:
-            yield name, (n_bytes, max(time for _, time in found))
+            yield name, SlideState(n_bytes, max(time for _, time in found), _series(files))
+
+
+def _series(files: Sequence[Path]) -> str | None:
+    """Return the series of a DICOM slide; None for another slide, or a damaged one."""
+    return slide_series(files) if files[0].suffix.lower() in DICOM_SUFFIXES else None
 
 
 def _files_of_slides(folder: Path) -> Iterator[tuple[str, list[Path]]]:
@@ -211,9 +260,17 @@ def _files_of_slides(folder: Path) -> Iterator[tuple[str, list[Path]]]:
             continue
 
 
-def _folder_name(name: str, n_bytes: int) -> str:
+def _folder_name(name: str, n_bytes: int, series: str | None = None) -> str:
     """Return the folder of a slide's results; another slide of the same name has another."""
+    if series is not None:
+        return f"{safe_name(name)}-{hashed_name(series)}"
     return f"{safe_name(name)}-{hashed_name(f'{name} {n_bytes}')[:N_KEY]}"
+
+
+def _identity(folder: str) -> str:
+    """Return what a folder of results has for itself: the hash of its series, else its name."""
+    key = folder.rpartition("-")[2]
+    return key if len(key) == N_SERIES_KEY else folder
 
 
 def _read(place: Path) -> dict[str, Any]:

@@ -227,6 +227,30 @@ def test_an_exported_folder_of_two_series_is_two_slides_and_other_objects_are_no
     assert one.names() == ["inbox/study/a_1.dcm", "inbox/study/b_1.dcm"]
 
 
+@pytest.mark.parametrize("is_earlier", [False, True])
+def test_a_series_is_done_once_whatever_comes_beside_it(watched, is_earlier) -> None:
+    one = watched()
+    write_dicom_slide(one.folder / "study", name="m", series="1.2.3")
+    if is_earlier:  # its folders had the name and the size of all files
+        folder = _folder_name("study", 12345)
+        request = JobRequest(slides=(SlideRequest(path="inbox/study"),), detect=True)
+        one.jobs.add(request, INBOX_CLIENT, inbox_folder=folder)
+    one.watch()
+    until(lambda: len(one.ended()) == 1)
+    write_dicom_slide(one.folder / "study", name="a", series="1.2.4")
+    (one.folder / "study" / "0.dcm").write_bytes(b"no DICOM")
+    write_dicom_slide(one.folder, name="n", series="1.2.5")
+    until(lambda: len(one.ended()) == 4)
+    first = one.folder / "n_1.dcm"
+    first.rename(first.with_name("b_1.dcm"))  # sorts earlier
+    if is_earlier:
+        one.close()
+        one = watched().watch()
+    time.sleep(6 * LOOK_S)
+    others = ["inbox/n_1.dcm", "inbox/study", "inbox/study/0.dcm", "inbox/study/a_1.dcm"]
+    assert one.names() == others
+
+
 def test_more_slides_than_jobs_may_wait_are_done_bit_by_bit(watched) -> None:
     one = watched(jobs_per_client=1)
     for n in range(3):
