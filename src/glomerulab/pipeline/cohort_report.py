@@ -10,6 +10,7 @@ from glomerulab.cases.case_folder import read_case_folder
 from glomerulab.cases.corrections import NOT_A_GLOMERULUS
 from glomerulab.cases.rules import RuleSet
 from glomerulab.cases.structures import read_case_structures
+from glomerulab.errors import GlomerulabError
 from glomerulab.i18n.catalogue import Language
 from glomerulab.pipeline.cohort_folder import COHORT_FILE, CohortFolder
 from glomerulab.reports.case.write import ReportFormat, write_case_reports
@@ -79,9 +80,8 @@ def report_cohort(
     ]
     if structures is not None:
         read_case_structures(structures, ())
-    if references is not None and cases:
-        ids = (*read_case_folder(cases[0][1]).taxonomy.label_ids, NOT_A_GLOMERULUS)
-        read_references(references, ids)
+    if references is not None:
+        _check_references(references, cases, accept_edits=accept_edits)
     write = partial(
         _write,
         formats=tuple(formats),
@@ -98,6 +98,19 @@ def report_cohort(
                 failures[one.item[0]] = str(one.error)
             n_files += one.value or 0
     return CohortReports(len(cases) - len(failures), n_files, tuple(sorted(failures.items())))
+
+
+def _check_references(
+    references: Path, cases: Sequence[tuple[str, Path]], *, accept_edits: bool
+) -> None:
+    """Read the pictures once, for the labels of the first case that can be read."""
+    for _, folder in cases:
+        try:
+            taxonomy = read_case_folder(folder, accept_edits=accept_edits).taxonomy
+        except GlomerulabError:  # reported with the case
+            continue
+        read_references(references, (*taxonomy.label_ids, NOT_A_GLOMERULUS))
+        return
 
 
 def _write(

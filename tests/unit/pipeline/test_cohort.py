@@ -38,6 +38,7 @@ from glomerulab.runtime.cluster import open_workers
 from glomerulab.runtime.files import atomic_write
 from glomerulab.runtime.parallel import parse_part
 from tests.support.cohorts import ONE_TIME, PATIENTS, content, write_slides
+from tests.support.result_pages import write_references
 
 
 @pytest.fixture(scope="module")
@@ -446,6 +447,18 @@ def test_the_reports_of_a_cohort_lie_with_its_cases(slides, trained, tmp_path) -
     (CohortFolder(tmp_path / "out").case_folder("p2") / "predictions.csv").write_text("broken")
     again = report_cohort(tmp_path / "out", formats=["html"])
     assert [case for case, _ in again.failures] == ["p2"]
+
+
+def test_reference_pictures_are_checked_with_a_case_that_can_be_read(slides, trained, tmp_path):
+    run(slides, trained, tmp_path / "out")
+    table = CohortFolder(tmp_path / "out").case_folder("p1") / "predictions.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([header, *rows[1:]]))
+    references = write_references(tmp_path / "references", "cgn", side=64)
+    how = {"formats": ["html"], "references": references}
+    again = report_cohort(tmp_path / "out", **how)
+    assert [case for case, _ in again.failures] == ["p1"]
+    assert report_cohort(tmp_path / "out", accept_edits=True, **how).failures == ()
 
 
 @pytest.mark.parametrize("text", ["", "7", "0/3", "4/3", "a/b", "1/-2", "1/0"])
