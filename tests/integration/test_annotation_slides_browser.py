@@ -420,7 +420,11 @@ def test_a_shape_that_changes_during_a_cut_is_told_and_stays_as_it_is(server, op
     _open_slide(page, "meanwhile")
     _draw_one(page, (300, 250), (520, 450))
     held = []
-    page.route("**/api/shapes", held.append)
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/api/shapes", hold)
     page.keyboard.press("x")
     _press(page, (330, 280))
     with page.expect_request("**/api/shapes"):
