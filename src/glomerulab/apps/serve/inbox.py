@@ -1,8 +1,8 @@
 """Slides that are put into a folder become jobs by themselves; their results are put beside it.
 
-A slide is new if neither a job nor a folder of results has its name and size, or its DICOM series,
-so that each is done once, also after a restart. The job is recorded first: what a killed server
-leaves is completed.
+A slide is new if neither a job nor a folder of results has its name and size (of DICOM its series
+and size), so that each is done once, also after a restart. The job is recorded first: what a killed
+server leaves is completed.
 """
 
 import csv
@@ -11,7 +11,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,6 @@ from glomerulab.runtime.tables import not_a_formula
 from glomerulab.slides.files import (
     DICOM_SUFFIXES,
     SLIDE_SUFFIXES,
-    dicom_files,
     dicom_slides,
     slide_series,
 )
@@ -42,7 +41,6 @@ TABLE_FILE = "slides.csv"
 COLUMNS = ("slide", "folder", "state", "error", "ended")
 N_KEY = 8
 N_SERIES_KEY = 16
-SERIES = "series_key"
 
 
 class SlideState(NamedTuple):
@@ -82,7 +80,6 @@ class Inbox:
         self._lock = ExitStack()
         busy = "another server watches this inbox; end it first"
         self._lock.enter_context(exclusive_lock(self.results / LOCK_FILE, busy=busy))
-        self._series_of_earlier = self._find_series_of_earlier()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="inbox", daemon=True)
         self._thread.start()
@@ -119,31 +116,13 @@ class Inbox:
         now = dict(_slides(self.folder))
         complete = [name for name, state in now.items() if self._last.get(name) == state]
         self._last = now
-        known = {*records, *(place.name for place in self.results.iterdir())}
-        done = {self._series_of_earlier.get(one, _identity(one)) for one in known}
+        done = {*map(_identity, records), *(_identity(one.name) for one in self.results.iterdir())}
         for name in complete:
             with self._logged(name):
-                place = self.results / _folder_name(name, now[name].n_bytes, now[name].series)
+                place = self.results / _folder_name(name, now[name])
                 if _identity(place.name) not in done:
                     self._add(name, place)
                     done.add(_identity(place.name))
-
-    def _find_series_of_earlier(self) -> dict[str, str]:
-        """Return the DICOM series of folders that earlier versions named by name and size."""
-        facts = {place.name: _read(place) for place in self.results.iterdir()}
-        paths: dict[str, object] = {name: one.get("slide") for name, one in facts.items()}
-        for record in self._jobs.of_client(INBOX_CLIENT):
-            paths[record.inbox_folder or ""] = record.request.slides[0].path
-        found = {name: one[SERIES] for name, one in facts.items() if one.get(SERIES)}
-        for name, path in paths.items():
-            if not isinstance(path, str) or _identity(name) != name or name in found:
-                continue
-            with suppress(OSError):  # it may not be read any more
-                place = self._jobs.settings.slides.root / path
-                files = dicom_files(place) if place.is_dir() else [place]
-                if files and (series := _series(files)) is not None:
-                    found[name] = hashed_name(series)
-        return found
 
     def _is_here(self, record: JobRecord) -> bool:
         """Whether a job is of this inbox: its slide is, or lies in a folder of several series."""
@@ -173,12 +152,7 @@ class Inbox:
         if record.id in self._written:
             return
         known = _read(place)
-        series = self._series_of_earlier.get(place.name)  # other files may come to its folder
-        if (known.get("job"), known.get("state"), known.get(SERIES)) != (
-            record.id,
-            record.state,
-            series,
-        ):
+        if (known.get("job"), known.get("state")) != (record.id, record.state):
             make_folder(place)
             if record.state == "done":
                 self._copy_results(place, record)
@@ -191,8 +165,6 @@ class Inbox:
                 "ended": record.ended,
                 "warnings": [] if record.outcome is None else list(record.outcome.warnings),
             }
-            if series is not None:
-                facts[SERIES] = series
             with atomic_write(place / SLIDE_FILE) as temporary:
                 temporary.write_text(
                     json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -260,15 +232,15 @@ def _files_of_slides(folder: Path) -> Iterator[tuple[str, list[Path]]]:
             continue
 
 
-def _folder_name(name: str, n_bytes: int, series: str | None = None) -> str:
-    """Return the folder of a slide's results; another slide of the same name has another."""
-    if series is not None:
-        return f"{safe_name(name)}-{hashed_name(series)}"
-    return f"{safe_name(name)}-{hashed_name(f'{name} {n_bytes}')[:N_KEY]}"
+def _folder_name(name: str, state: SlideState) -> str:
+    """Return the folder of a slide's results; one that grew since has another."""
+    if state.series is not None:
+        return f"{safe_name(name)}-{hashed_name(f'{state.series} {state.n_bytes}')}"
+    return f"{safe_name(name)}-{hashed_name(f'{name} {state.n_bytes}')[:N_KEY]}"
 
 
 def _identity(folder: str) -> str:
-    """Return what a folder of results has for itself: the hash of its series, else its name."""
+    """Return what stays of a folder's name whatever lies beside the slide: of DICOM, the hash."""
     key = folder.rpartition("-")[2]
     return key if len(key) == N_SERIES_KEY else folder
 

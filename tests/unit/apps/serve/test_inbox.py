@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -143,7 +144,11 @@ def test_a_restart_does_nothing_twice_and_completes_what_was_left(watched) -> No
     two = watched()
     request = JobRequest(slides=(SlideRequest(path="inbox/b.svs"),), detect=True)
     two.put("b.svs", b"another")
-    two.jobs.add(request, INBOX_CLIENT, inbox_folder=_folder_name("b.svs", len(b"another")))
+    two.jobs.add(
+        request,
+        INBOX_CLIENT,
+        inbox_folder=_folder_name("b.svs", SlideState(len(b"another"), 0, None)),
+    )
     two.watch()
     until(lambda: len(two.ended()) >= 2)
     time.sleep(4 * LOOK_S)
@@ -227,14 +232,9 @@ def test_an_exported_folder_of_two_series_is_two_slides_and_other_objects_are_no
     assert one.names() == ["inbox/study/a_1.dcm", "inbox/study/b_1.dcm"]
 
 
-@pytest.mark.parametrize("is_earlier", [False, True])
-def test_a_series_is_done_once_whatever_comes_beside_it(watched, is_earlier) -> None:
+def test_a_series_is_done_once_whatever_comes_beside_it(watched) -> None:
     one = watched()
     write_dicom_slide(one.folder / "study", name="m", series="1.2.3")
-    if is_earlier:  # its folders had the name and the size of all files
-        folder = _folder_name("study", 12345)
-        request = JobRequest(slides=(SlideRequest(path="inbox/study"),), detect=True)
-        one.jobs.add(request, INBOX_CLIENT, inbox_folder=folder)
     one.watch()
     until(lambda: len(one.ended()) == 1)
     write_dicom_slide(one.folder / "study", name="a", series="1.2.4")
@@ -243,12 +243,21 @@ def test_a_series_is_done_once_whatever_comes_beside_it(watched, is_earlier) -> 
     until(lambda: len(one.ended()) == 4)
     first = one.folder / "n_1.dcm"
     first.rename(first.with_name("b_1.dcm"))  # sorts earlier
-    if is_earlier:
-        one.close()
-        one = watched().watch()
     time.sleep(6 * LOOK_S)
     others = ["inbox/n_1.dcm", "inbox/study", "inbox/study/0.dcm", "inbox/study/a_1.dcm"]
     assert one.names() == others
+
+
+def test_a_series_whose_last_files_come_late_is_done_again_as_a_whole(watched, tmp_path) -> None:
+    one = watched()
+    write_dicom_slide(tmp_path / "export", name="a", series="1.2.3")
+    first, *rest = sorted((tmp_path / "export").iterdir())
+    shutil.copy(first, one.folder)
+    one.watch()
+    until(lambda: len(one.ended()) == 1)
+    for file in rest:
+        shutil.copy(file, one.folder)
+    until(lambda: one.names() == ["inbox/a_1.dcm", "inbox/a_1.dcm"])
 
 
 def test_more_slides_than_jobs_may_wait_are_done_bit_by_bit(watched) -> None:
@@ -265,7 +274,9 @@ def test_what_goes_wrong_with_one_slide_stops_no_other(watched) -> None:
     one.put("b.svs")
     one.put("c.svs")
     one.watch()
-    (one.inbox.results / _folder_name("b.svs", len(b"slide"))).write_text("in its place")
+    (one.inbox.results / _folder_name("b.svs", SlideState(len(b"slide"), 0, None))).write_text(
+        "in its place"
+    )
     until(lambda: "inbox/c.svs" in one.ended())
     assert one.inbox.is_alive
 
