@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import ComprehensiveSRStorage
 
 from glomerulab.apps.serve.files import SlideFolder
-from glomerulab.apps.serve.inbox import Inbox, _folder_name
+from glomerulab.apps.serve.inbox import Inbox, SlideState, _folder_name
 from glomerulab.apps.serve.job_process import JobTask
 from glomerulab.apps.serve.job_records import JobFolder, JobRequest, JobResult, SlideRequest
 from glomerulab.apps.serve.jobs import INBOX_CLIENT, Jobs
