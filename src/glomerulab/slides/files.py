@@ -213,8 +213,8 @@ def _series(path: Path) -> tuple[str, bool | None]:
 def _read_series(path: Path, n_bytes: int, changed: int) -> tuple[str, bool]:  # noqa: ARG001 - the key
     """Return the series; raise `ValueError`, which is not remembered, if it cannot be read."""
     found = read_header(path, ["SOPClassUID", "SeriesInstanceUID", "ImageType"])
-    if found is None:
+    is_slide = found is not None and str(found.get("SOPClassUID", SLIDE_CLASS)) == SLIDE_CLASS
+    if found is None or (is_slide and "SeriesInstanceUID" not in found):  # it may end early
         raise ValueError
-    is_slide = str(found.get("SOPClassUID", SLIDE_CLASS)) == SLIDE_CLASS
     is_whole = "VOLUME" in (found.get("ImageType") or ())
     return str(found.get("SeriesInstanceUID") or path), is_slide and is_whole

@@ -150,3 +150,11 @@ def test_a_slide_that_is_not_dicom_has_no_reference(tmp_path):
     path = tmp_path / "slide.svs"
     path.write_bytes(b"II*\0")
     assert dicom_reference(path) is None
+
+
+@pytest.mark.parametrize("n_bytes", [0, 140, 300, 500])
+def test_a_dicom_file_that_ends_early_is_listed_by_itself(tmp_path, n_bytes):
+    write_dicom_slide(tmp_path, name="a", series="1.2.3")
+    part = tmp_path / "z.dcm"
+    part.write_bytes((tmp_path / "a_1.dcm").read_bytes()[:n_bytes])
+    assert [part] in dicom_slides(tmp_path).values()

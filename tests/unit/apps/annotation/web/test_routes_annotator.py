@@ -273,7 +273,8 @@ def test_an_edited_outline_is_returned_and_not_saved(slide_web):
 
 
 @pytest.mark.parametrize(
-    "region_id", ["slide:p1", "slide:Annotation 2 \u4e2d", str(uuid.UUID(int=1)), uuid.UUID(int=2).hex]
+    "region_id",
+    ["slide:p1", "slide:Annotation 2 \u4e2d", str(uuid.UUID(int=1)), f"{2:032x}"],
 )
 def test_a_region_that_a_command_imported_is_changed_on_the_page(slide_web, region_id):
     anna = slide_web.client("anna")
