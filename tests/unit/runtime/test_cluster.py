@@ -378,6 +378,7 @@ def test_a_cluster_that_cannot_be_started_is_told(tmp_path: Path) -> None:
 INTERRUPTED = """
 import os, signal, sys, time
 from glomerulab.runtime.cluster import open_workers
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by jobs in the background
 with open_workers(cluster=sys.argv[1]):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)

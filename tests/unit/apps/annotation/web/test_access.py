@@ -19,6 +19,7 @@ WRITES = [
     "/slides/0123456789abcdef/queue",
     "/login",
     "/api/session",
+    "/api/shapes",
     "/setup",
 ]
 OWNERS_PAGES = ["/study", "/study/progress", "/study/people"]
