@@ -76,10 +76,8 @@ class Blender:
         self._weight = _weight(tiles)
         self._above, self._below = np.zeros((2, n_sums, overlap, width), np.float32)
         self._left = np.zeros((n_sums, side, overlap), np.float32)
-        self._ones, self._zeros = (
-            np.ones((side, side), np.float32),
-            np.zeros((side, side), np.float32),
-        )
+        self._zeros = np.zeros((side, side), np.float32)
+        self._ones = np.ones_like(self._zeros)
         self._sums, self._weights = np.empty((2, side, side), np.float32)
         self._found = np.empty((len(self._limits), side, side), np.uint16)
         self._before = (-1, -1)

@@ -152,7 +152,7 @@ class Inbox:
         if record.id in self._written:
             return
         known = _read(place)
-        if (known.get("job"), known.get("state")) != (record.id, record.state):
+        if known.get("job") != record.id or known.get("state") != record.state:
             make_folder(place)
             if record.state == "done":
                 self._copy_results(place, record)
