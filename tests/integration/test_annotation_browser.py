@@ -202,6 +202,22 @@ def test_an_image_that_could_not_be_loaded_ahead_is_loaded_when_its_turn_comes(s
     assert dict(stored(server, "anna")[1].content.labels) == flags(("2",))
 
 
+def test_an_image_that_comes_late_is_shown_when_it_has_come(server, open_page):
+    page = open_page("anna")
+    waiting = []
+    page.route("**/items/2/image*", lambda route: waiting.insert(0, route))
+    page.reload()
+    label(page, 1, ("2",))
+    page.wait_for_selector("#image-message:has-text('Loading')")
+    page.wait_for_selector("#viewer img", state="detached")  # image 1 cannot be taken for it
+    waiting[0].continue_()
+    shown(page, 2)
+    assert page.locator("#image-message").is_hidden()
+    label(page, 2, ("3",))
+    all_saved(page)
+    assert dict(stored(server, "anna")[2].content.labels) == flags(("3",))
+
+
 def test_a_label_waiting_in_a_closed_page_is_sent_by_the_next(server, open_page):
     page = open_page("anna")
     shown(page, 1)

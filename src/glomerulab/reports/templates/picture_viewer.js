@@ -7,7 +7,7 @@
 //   viewer.load(src)      preloads and decodes; the last 16 are kept
 //   viewer.key(event)     handles its keys and returns true: + - 0 (fit) Z (native) O (outline) M (map) B (brightness)
 //                         D (definitions) and the arrows; the page calls it, as it owns the keyboard
-//   viewer.fit() native() zoomBy(factor) panBy(x, y) hide() toggle("outline" | "map" | "adjust" | "guide") lookAt([x, y])
+//   viewer.fit() native() zoomBy(factor) panBy(x, y) clear() hide() toggle("outline" | "map" | "adjust" | "guide") lookAt([x, y])
 //
 // translate: English text to the page's language. guide: [{ key, name, text, picture }], the definition of each label.
 // mpp: micrometres per pixel, empty if unknown. width: of the coordinates of mpp and marks, if src was made smaller.
@@ -81,11 +81,14 @@
       requestAnimationFrame(() => this.onShown(token));
     }
 
-    hide() {
-      this.requested = this.picture = null;
+    // Show nothing; a picture that is still loading is shown when it has come.
+    clear() {
+      this.picture = null;
       this.sheet.replaceChildren();
       this.bar.hidden = true;
     }
+    // Show nothing, also of a picture that is still loading.
+    hide() { this.requested = null; this.clear(); }
 
     get nativeScale() { return 1 / window.devicePixelRatio; }
     get fitScale() {

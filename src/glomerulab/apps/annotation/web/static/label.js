@@ -96,7 +96,7 @@ function prefetch(from) {
 async function openItem(next) {
   leave();
   place = next;
-  const slow = setTimeout(() => { if (place === next && !current) { viewer.hide(); render(); showMessage(translate("Loading …")); } }, 300);
+  const slow = setTimeout(() => { if (place === next && !current) { viewer.clear(); render(); showMessage(translate("Loading …")); } }, 300);
   let item;
   try {
     item = await fetchItem(next);
